@@ -1,0 +1,1 @@
+"""sightline: post-train a vision-language model, and know whether it helped."""

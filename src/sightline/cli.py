@@ -1,0 +1,219 @@
+"""The commands. Names, options and exit codes are a contract; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightline.errors import SightlineError
+
+app = typer.Typer(
+    name="sightline",
+    help="Post-train a vision-language model, and know whether it helped.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="A study file, or a study's directory.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key, e.g. --set steps.sft.epochs=1.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+
+
+def main() -> None:
+    """Run the command line; errors of ours end with their message and their exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
+    try:
+        app()
+    except SightlineError as error:
+        print(f"sightline: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _interrupted(number: int, _: object) -> None:
+    print("\nsightline: interrupted; the same command goes on from here", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+@app.command()
+def init(
+    images: Annotated[Path, typer.Option(help="Folder of the pictures.")],
+    data: Annotated[Path, typer.Option(help="CSV, JSONL or JSON with questions and answers.")],
+    out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.yaml"),
+    base: Annotated[str, typer.Option(help="The model to tune.")] = "llava-hf/llava-1.5-7b-hf",
+) -> None:
+    """Guess the columns, show three rows, write a commented study."""
+    from sightline.data.guess import guess_columns, study_text
+    from sightline.errors import StudyError
+    from sightline.storage import write_file
+
+    if out.exists():
+        raise StudyError(f"{out} exists; give another --out, or remove it")
+    guess = guess_columns(data, images)
+    for number, row in enumerate(guess.preview, start=1):
+        print(f"row {number}: " + "; ".join(f"{key} = {value}" for key, value in row.items()))
+    write_file(out, study_text(guess, name=out.resolve().parent.name or "study", folder=out.parent, base=base))
+    print(f"wrote {out}; next: sightline check {out}")
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    out: Annotated[Path | None, typer.Option(help="The study's directory; studies/NAME by default.")] = None,
+    set_: Overrides = None,
+    smoke: Annotated[bool, typer.Option(help="The built-in model and data in place of the study's, in small.")] = False,
+    until: Annotated[str | None, typer.Option(help="Stop after this step.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the resolved study and what it would do.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Carry a study out, resumed where it stopped; the last line printed is the report's path."""
+    from sightline.runner import run_study
+    from sightline.runner.display import Display
+    from sightline.study import load_study, plan_study, resolved_yaml
+
+    loaded = load_study(study, overrides=set_ or [], smoke=smoke)
+    if dry_run:
+        plan = plan_study(loaded)
+        made = {"runs": [r.name for r in plan.runs], "models": list(plan.models), "asked": list(plan.asked)}
+        if as_json:
+            _print_json({"study": loaded.model_dump(mode="json"), **made})
+        else:
+            print(resolved_yaml(loaded))
+            print("\n".join(f"{key}: {', '.join(names)}" for key, names in made.items()))
+        return
+    folder = out or Path("studies") / (loaded.name + ("-smoke" if smoke else ""))
+    report = run_study(loaded, folder, until=until, display=Display(quiet=as_json) if as_json else None)
+    if as_json:
+        compare = folder / "compare.json"
+        _print_json({"report": str(report), "compare": json.loads(compare.read_text()) if compare.exists() else None})
+    else:
+        print(report)
+
+
+@app.command()
+def check(
+    study: StudyFile,
+    set_: Overrides = None,
+    strict: Annotated[bool, typer.Option(help="Exit with 4 if there are warnings.")] = False,
+    smoke: Annotated[bool, typer.Option(help="Check the study as --smoke would run it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at data, labels, template and split; train nothing."""
+    import dataclasses
+
+    from sightline.checking.findings import refuse_faults
+    from sightline.runner import check_study
+    from sightline.study import load_study
+
+    findings = check_study(load_study(study, overrides=set_ or [], smoke=smoke))
+    if as_json:
+        _print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            remedy = f"; {finding.remedy}" if finding.remedy else ""
+            accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
+            print(f"{finding.severity:8} {finding.name}: {finding.message}{remedy}{accepted}")
+    refuse_faults(findings)
+    if strict and any(finding.severity == "warning" for finding in findings):
+        raise typer.Exit(4)
+
+
+@app.command()
+def show(
+    study: StudyFile,
+    set_: Overrides = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many images to show.")] = 1,
+    smoke: Annotated[bool, typer.Option(help="Show the study as --smoke would run it.")] = False,
+) -> None:
+    """Show what the model will see: tokens, which are trained, the tree of an image."""
+    from sightline.runner.show import show_study
+    from sightline.study import load_study
+
+    show_study(load_study(study, overrides=set_ or [], smoke=smoke), num_images=rows)
+
+
+@app.command()
+def ask(
+    model: Annotated[str, typer.Argument(help="A base, or DIR:MODEL of a study; then the base answers beside it.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
+    image: Annotated[Path, typer.Option(help="The picture.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Try a model: base beside tuned."""
+    from sightline.runner.ask import ask_model
+
+    answers = ask_model(model, image, question, max_new_tokens=max_new_tokens)
+    if as_json:
+        _print_json(answers)
+    else:
+        for name, text in answers.items():
+            print(f"{name}: {text}")
+
+
+@app.command()
+def score(
+    task: Annotated[str, typer.Argument(help="What the answers are scored as: vqa.")],
+    answers: Annotated[Path, typer.Option(help="Anyone's answers, as JSONL.")],
+    data: Annotated[Path, typer.Option(help="The questions with their reference answers.")],
+    rule: Annotated[str, typer.Option(help="Whose rule.")] = "sightline",
+    split: Annotated[str | None, typer.Option(help="Which of the data's own splits was asked.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score anyone's answers."""
+    from sightline.runner.score import score_task
+
+    result = score_task(task, answers, data, rule=rule, split=split)
+    if as_json:
+        _print_json(result)
+    else:
+        for name, entry in result["metrics"].items():
+            value = "undefined" if entry["value"] is None else f"{entry['value']:.4f}"
+            print(f"{name}: {value} ({entry['num_scored']} scored, {entry['num_unparsed']} unparsed)")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="A study's directory, or several DIR:MODEL, the baseline first.")],
+    by: Annotated[str | None, typer.Option(help="The metric that decides.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is known of the difference between models."""
+    from sightline.runner.compare import compare_runs
+    from sightline.verdict.sentences import render_terminal
+
+    result = compare_runs(runs, by=by)
+    if as_json:
+        _print_json(result)
+    else:
+        print(render_terminal(result))
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="A study's directory.")],
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Whether pictures go into the report.")] = True,
+) -> None:
+    """Write a study's report anew."""
+    from sightline.report.build import build_report
+
+    print(build_report(directory, with_images=images))
+
+
+@app.command()
+def schema() -> None:
+    """Print the study file's JSON schema, so that editors complete it."""
+    from sightline.study import json_schema
+
+    _print_json(json_schema())
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,245 @@
+"""Pictures: decoded once, turned upright, made RGB, and known by what they show."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import struct
+import threading
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sightline.data.problems import REMEDIES
+from sightline.errors import DataError, MissingDataError
+from sightline.records import Picture
+from sightline.storage import write_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""What Pillow may decode; its other formats run other programs or have a history of faults."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+"""File name endings of these formats, lower case."""
+
+MAX_PIXELS = 2**26
+"""The largest picture that is decoded (67 megapixels): a small file can claim gigabytes."""
+
+MIN_SIDE = 2
+"""The shortest side in pixels that shows anything."""
+
+_ORIENTATION = 0x0112
+
+_MAGIC = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"RIFF": "WEBP",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+
+# warnings.catch_warnings swaps state of the whole process, so two threads must not be inside at once.
+_warnings_lock = threading.Lock()
+
+
+class PictureError(DataError):
+    """A picture that cannot be used; `kind` is a key of `problems.REMEDIES`, `found` says what is there."""
+
+    def __init__(self, kind: str, found: str):
+        self.kind = kind
+        self.found = found
+        super().__init__(f"{found}; {REMEDIES[kind]}")
+
+
+def read_picture(source: Path | bytes, *, name: str) -> tuple[Picture, tuple[str, ...]]:
+    """Decode a picture once and find out what it is.
+
+    Args:
+        source: a file, or a file's content.
+        name: the picture's name as the data wrote it.
+
+    Returns:
+        The picture, and the repairs made on reading: "cmyk", "16-bit", "exif-rotated", "animated-first-frame".
+
+    Raises:
+        PictureError: the file is missing, empty, damaged, not a picture, or too small or large to be one.
+    """
+    content = source if isinstance(source, bytes) else _read_file(source)
+    image, repairs = _decode(content)
+    picture = Picture(
+        name=name,
+        sha256=_pixels_sha256(image),
+        width=image.width,
+        height=image.height,
+        path=None if isinstance(source, bytes) else str(source),
+        content=content if isinstance(source, bytes) else None,
+    )
+    return picture, repairs
+
+
+def name_only(name: str) -> Picture:
+    """Stand in for a picture that is not at hand: known by its name, of no size, and impossible to open.
+
+    Args:
+        name: the picture's name as the data wrote it; rows with the same name share the picture.
+
+    Returns:
+        A picture whose `sha256` is the hash of the name.
+    """
+    return Picture(name=name, sha256=hashlib.sha256(name.encode()).hexdigest(), width=0, height=0)
+
+
+def open_picture(picture: Picture) -> Image.Image:
+    """Open a picture for looking at: RGB, upright, without EXIF or any other tag.
+
+    Args:
+        picture: as `read_picture` or `save_picture` made it.
+
+    Returns:
+        uint8 RGB image of the picture's width and height.
+
+    Raises:
+        MissingDataError: neither bytes nor file are there.
+        PictureError: the file changed since it was read.
+    """
+    if picture.content is not None:
+        return _decode(picture.content)[0]
+    if picture.path is None:
+        raise MissingDataError(f"picture {picture.name}: only its name is known; load the data with its images folder")
+    try:
+        return _decode(_read_file(Path(picture.path)))[0]
+    except PictureError as error:
+        if error.kind == "missing-image":
+            raise MissingDataError(f"picture {picture.name}: {error}") from None
+        raise
+
+
+def save_picture(picture: Picture, folder: Path) -> Picture:
+    """Write a picture as PNG under the name of what it shows; equal pictures share one file.
+
+    Args:
+        picture: the picture to keep.
+        folder: where to; made when absent.
+
+    Returns:
+        The picture with `path` naming the file and `content` empty.
+    """
+    path = folder / f"{picture.sha256[:16]}.png"
+    if not path.exists():
+        buffer = io.BytesIO()
+        open_picture(picture).save(buffer, format="PNG")
+        write_file(path, buffer.getvalue())
+    return dataclasses.replace(picture, path=str(path), content=None)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise PictureError("missing-image", f"no file {path}")
+        return path.read_bytes()
+    except OSError as error:
+        raise PictureError("missing-image", f"cannot read {path} ({error.strerror})") from None
+
+
+def _decode(content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
+    from PIL import Image, ImageOps
+
+    if not content:
+        raise PictureError("zero-bytes", "a picture of 0 bytes")
+    declared = _declared_size(content)
+    if declared and min(declared) < MIN_SIDE:
+        raise PictureError("too-small", f"a picture of {declared[0]} x {declared[1]} pixels")
+    repairs = []
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if min(image.size) < MIN_SIDE:
+                raise PictureError("too-small", f"a picture of {image.width} x {image.height} pixels")
+            if getattr(image, "is_animated", False):
+                repairs.append("animated-first-frame")
+            # Pillow takes the high byte of 16-bit colour while decoding; only the tile still knows.
+            has_wide_colour = any(";16" in str(tile[3]) for tile in image.tile) and image.mode in ("RGB", "RGBA", "LA")
+            # Pillow turns a TIFF upright while decoding, and drops the tag.
+            if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
+                repairs.append("exif-rotated")
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+        except PictureError:
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise PictureError("too-many-pixels", f"a picture of more than {MAX_PIXELS:,} pixels") from None
+        except Exception as error:  # decoders raise nearly anything on damaged bytes
+            raise _undecodable(content, error) from None
+    if upright.mode == "CMYK":
+        repairs.append("cmyk")
+    if has_wide_colour or upright.mode in ("F", "I") or upright.mode.startswith("I;"):
+        repairs.append("16-bit")
+    return _as_rgb(upright), tuple(repairs)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Make an image RGB without tags.
+
+    Values wider than 8 bits are scaled linearly from the image's own minimum and maximum to 0 and 255: the files
+    seldom say how many of their 16 bits are used, and 12-bit films would come out black. Transparency is laid
+    over white, as viewers show it.
+    """
+    from PIL import Image
+
+    if image.mode in ("F", "I") or image.mode.startswith("I;"):
+        image = Image.fromarray(_scaled_to_bytes(image))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    image.info = {}
+    return image
+
+
+def _scaled_to_bytes(image: Image.Image) -> np.ndarray:
+    import numpy as np
+
+    values = np.asarray(image).astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise PictureError("not-an-image", "a picture without a single finite value")
+    low, high = values[finite].min(), values[finite].max()
+    values = np.where(finite, values, low)
+    return np.rint((values - low) * (255.0 / (high - low) if high > low else 0.0)).astype(np.uint8)
+
+
+def _pixels_sha256(image: Image.Image) -> str:
+    digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def _declared_size(content: bytes) -> tuple[int, int] | None:
+    """Read width and height from the header: Pillow refuses pictures of no pixels without saying why."""
+    if content.startswith(b"\x89PNG") and len(content) >= 24:
+        return struct.unpack(">II", content[16:24])
+    if content.startswith(b"GIF8") and len(content) >= 10:
+        return struct.unpack("<HH", content[6:10])
+    return None
+
+
+def _undecodable(content: bytes, error: Exception) -> PictureError:
+    for magic, name in _MAGIC.items():
+        if content.startswith(magic):
+            reason = str(error) if "cannot identify" not in str(error) else "its header is damaged"
+            return PictureError("truncated-image", f"a damaged {name} ({reason})")
+    other = {b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"<svg": "an SVG drawing", b"\x1f\x8b": "a gzip archive"}
+    kind = next((name for magic, name in other.items() if content.startswith(magic)), "no picture")
+    if content[128:132] == b"DICM":
+        kind = "a DICOM file"
+    return PictureError("not-an-image", f"{kind}, starting with {content[:8]!r}")

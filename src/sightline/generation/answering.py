@@ -1,0 +1,220 @@
+"""Answer a data set: plan rows, generate, write answers as they come, go on where an earlier run was stopped.
+
+A planned row is answered whole or again: the rows depend only on data and settings, so a resumed run repeats no
+finished row and changes no bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sightline.generation.decoding import Leaf, decode_row
+from sightline.generation.sampling import Decoding
+from sightline.models.forward import branch_sums, row_logprobs
+from sightline.models.loading import LoadedModel
+from sightline.records import Answer, Sample, Score, to_json
+from sightline.storage import json_line, write_file
+from sightline.trees.render import Rendered, render, reword
+from sightline.trees.row import Row
+from sightline.trees.sampler import step_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """How the questions are put.
+
+    Args:
+        name: of the wording, e.g. "plain".
+        text: with "{question}" in its place.
+        system: a system turn to put before it.
+    """
+
+    name: str = "plain"
+    text: str = "{question}"
+    system: str | None = None
+
+
+def prompts_of(loaded: LoadedModel, samples: Sequence[Sample], wording: Wording) -> list[Rendered]:
+    """Render the prompts, without answers."""
+    for sample in samples:
+        loaded.features.register(sample.pictures)
+    return [
+        render(
+            loaded.family,
+            reword(sample.messages, wording.text, system=wording.system),
+            sample.pictures,
+            None,
+            name=sample.origin or sample.id,
+        )
+        for sample in samples
+    ]
+
+
+def answer_samples(
+    loaded: LoadedModel,
+    samples: Sequence[Sample],
+    decoding: Decoding,
+    *,
+    model: str,
+    data: str,
+    wording: Wording | None = None,
+    row_tokens: int = 2048,
+    done: Mapping[tuple[str, int], Answer] | None = None,
+) -> Iterator[list[Answer]]:
+    """Generate answers, a row's at a time.
+
+    Args:
+        loaded: the model.
+        samples: what to answer; their reference answers are not looked at.
+        decoding: how.
+        model: its name in the study, written into the answers.
+        data: the set's name, written into the answers.
+        wording: how the questions are put.
+        row_tokens: most prompt tokens of a row; a longer prompt has a row of its own.
+        done: answers that exist, by sample and k. Rows they cover wholly are not answered again.
+
+    Yields:
+        the answers of each row that was not done yet.
+    """
+    wording = wording or Wording()
+    prompts = prompts_of(loaded, samples, wording)
+    longest = max([row_tokens, *map(len, prompts)])
+    rows = step_rows(
+        range(len(samples)),
+        rendered=prompts.__getitem__,
+        image_ids=[sample.image_id for sample in samples],
+        row_tokens=longest,
+    )
+    done = done or {}
+    for row in rows:
+        leaves = [
+            Leaf(branch=number, sample_id=samples[branch].id, k=k)
+            for number, branch in enumerate(row.branches)
+            for k in range(decoding.samples)
+        ]
+        if all((leaf.sample_id, leaf.k) in done for leaf in leaves):
+            continue
+        if decoding.num_beams > 1:
+            generated = [_beams(loaded, prompts[row.branches[leaf.branch]], decoding) for leaf in leaves]
+        else:
+            generated = decode_row(loaded, row, leaves, decoding)
+        yield [
+            Answer(
+                sample_id=leaf.sample_id,
+                model=model,
+                data=data,
+                template=wording.name,
+                k=leaf.k,
+                text=loaded.family.chat.decode(tokens),
+                finish_reason="stop" if tokens and tokens[-1] in loaded.end_token_ids else "length",
+                num_tokens=len(tokens),
+            )
+            for leaf, tokens in zip(leaves, generated, strict=True)
+        ]
+
+
+def _beams(loaded: LoadedModel, prompt: Rendered, decoding: Decoding) -> list[int]:
+    """Search one prompt's answer with beams, by the stock `generate`."""
+    pixel_values = loaded.features.pixel_values(prompt.pictures)
+    ids = torch.from_numpy(prompt.token_ids_L)[None].to(loaded.device)
+    with torch.no_grad():
+        output = loaded.inner.generate(  # pyright: ignore
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=pixel_values,
+            num_beams=decoding.num_beams,
+            do_sample=False,
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=list(loaded.end_token_ids),
+            pad_token_id=loaded.end_token_ids[0],
+        )
+    tokens = output[0, ids.shape[1] :].tolist()
+    ends = [place for place, token in enumerate(tokens) if token in loaded.end_token_ids]
+    return tokens[: ends[0] + 1] if ends else tokens
+
+
+def write_answers(path: Path, rows: Iterator[list[Answer]], *, order: Mapping[tuple[str, str], int]) -> None:
+    """Append answers to `path`'s working copy row by row; at the end put them in the order of the data.
+
+    The working copy lies beside `path` with the ending `.part`; `read_partial` reads what an interrupted run left.
+
+    Args:
+        path: where the answers are to be.
+        rows: answers as they come.
+        order: (data set, sample id) to the sample's place.
+    """
+    part = path.with_name(path.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("a", encoding="utf-8") as file:
+        for row in rows:
+            file.write("".join(json_line(to_json(answer)) for answer in row))
+            file.flush()
+    answers = sorted(
+        read_partial(path),
+        key=lambda answer: (answer.data, answer.template, order[(answer.data, answer.sample_id)], answer.k),
+    )
+    write_file(path, "".join(json_line(to_json(answer)) for answer in answers))
+    part.unlink()
+
+
+def read_partial(path: Path) -> list[Answer]:
+    """Read the answers an interrupted run left, cutting off a torn last line."""
+    part = path.with_name(path.name + ".part")
+    if not part.exists():
+        return []
+    whole = [line for line in part.read_text(encoding="utf-8", errors="replace").splitlines(True) if line[-1] == "\n"]
+    write_file(part, "".join(whole))
+    answers = {}
+    for line in whole:
+        answer = Answer(**json.loads(line))
+        # A row that was cut in two is answered again as a whole, with the same words.
+        answers[(answer.data, answer.template, answer.sample_id, answer.k)] = answer
+    return list(answers.values())
+
+
+def reference_nll(
+    loaded: LoadedModel, samples: Sequence[Sample], *, wording: Wording | None = None, row_tokens: int = 2048
+) -> list[Score]:
+    """Score how likely the model finds each reference answer: metric "nll", nats, with its number of tokens."""
+    wording = wording or Wording()
+    for sample in samples:
+        loaded.features.register(sample.pictures)
+    sequences = [
+        render(
+            loaded.family,
+            reword(sample.messages, wording.text, system=wording.system),
+            sample.pictures,
+            sample.answer,
+            name=sample.origin or sample.id,
+        )
+        for sample in samples
+    ]
+    rows: list[Row] = step_rows(
+        range(len(samples)),
+        rendered=sequences.__getitem__,
+        image_ids=[sample.image_id for sample in samples],
+        row_tokens=max([row_tokens, *map(len, sequences)]),
+    )
+    found: dict[int, tuple[float, float]] = {}
+    with torch.no_grad():
+        for row in rows:
+            nll_K = -branch_sums(row, row_logprobs(loaded, row)).double().cpu()
+            tokens_K = np.bincount(row.branch_M, weights=row.weight_M, minlength=len(row.branches))
+            for branch, nll, tokens in zip(row.branches, nll_K.tolist(), tokens_K.tolist(), strict=True):
+                found[branch] = (nll, tokens)
+    return [
+        Score(
+            sample_id=sample.id,
+            metric="nll",
+            outcome="scored",
+            value=found[number][0] / found[number][1],
+            parts={"nll": found[number][0], "tokens": found[number][1]},
+        )
+        for number, sample in enumerate(samples)
+    ]

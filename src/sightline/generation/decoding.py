@@ -1,0 +1,141 @@
+"""Tree decoding: the prompts of a row are read once, then all their answers grow together.
+
+Order is logical. Every leaf reserves `max_new_tokens` slots in depth-first order, directly after its prompt's last
+token, and `k <= q < subtree_end[k]` is evaluated on slot numbers, whatever the physical order in the cache.
+
+Shapes: T prompt tokens of a row, N active leaves, C tokens in the cache, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sightline.generation.sampling import Decoding, choose_tokens, leaf_generator
+from sightline.models.forward import row_embeddings, row_positions
+from sightline.models.loading import LoadedModel
+from sightline.trees.row import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One answer to be generated.
+
+    Args:
+        branch: which of the row's branches it continues.
+        sample_id: keys its random numbers, with `k`.
+        k: which of several answers to the same prompt.
+    """
+
+    branch: int
+    sample_id: str
+    k: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slots:
+    """Logical places of a row's tokens and leaves.
+
+    Args:
+        token_T: int64[T], slot of each prompt token.
+        end_T: int64[T], `subtree_end` in slots.
+        leaf_N: int64[N], first slot of each leaf.
+    """
+
+    token_T: NDArray[np.int64]
+    end_T: NDArray[np.int64]
+    leaf_N: NDArray[np.int64]
+
+
+def reserve_slots(row: Row, leaves: Sequence[Leaf], max_new_tokens: int) -> Slots:
+    """Give every leaf its slots, directly after the last token of its prompt."""
+    anchors = np.asarray([row.paths[leaf.branch][-1] for leaf in leaves])
+    leaves_at = np.bincount(anchors, minlength=len(row))
+    before = np.concatenate([[0], np.cumsum(leaves_at)]) * max_new_tokens  # slots reserved before a place
+    token_T = np.arange(len(row)) + before[:-1]
+    earlier = [int(np.sum(anchors[:number] == anchor)) for number, anchor in enumerate(anchors)]
+    return Slots(
+        token_T=token_T,
+        end_T=row.subtree_end_T + before[row.subtree_end_T],
+        leaf_N=token_T[anchors] + 1 + np.asarray(earlier) * max_new_tokens,
+    )
+
+
+def decode_row(loaded: LoadedModel, row: Row, leaves: Sequence[Leaf], decoding: Decoding) -> list[list[int]]:
+    """Generate all answers of a row.
+
+    Args:
+        loaded: the model.
+        row: prompts without answers.
+        leaves: what to generate; several may continue one branch.
+        decoding: see `Decoding`; beams are not done here.
+
+    Returns:
+        each leaf's token ids, its end token included if it came.
+    """
+    from transformers import DynamicCache
+
+    language_model, head = loaded.family.language_model(loaded.inner), loaded.family.head(loaded.inner)
+    ends = set(loaded.end_token_ids)
+    slots = reserve_slots(row, leaves, decoding.max_new_tokens)
+    anchors = np.asarray([row.paths[leaf.branch][-1] for leaf in leaves])
+    generators = [leaf_generator(decoding.seed, leaf.sample_id, leaf.k) for leaf in leaves]
+    cache = DynamicCache(config=language_model.config)  # pyright: ignore
+    # What the cache holds, token by token: its slot and where its subtree ends.
+    slot_C, end_C = slots.token_T, slots.end_T
+    answers: list[list[int]] = [[] for _ in leaves]
+
+    with torch.no_grad():
+        hidden_TD = language_model(
+            inputs_embeds=row_embeddings(loaded, row)[None],
+            attention_mask=_mask(slot_C, slot_C, end_C, loaded.device),
+            position_ids=row_positions(row, loaded.device),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[0]
+        logits_NV = head(hidden_TD[torch.from_numpy(anchors).to(loaded.device)])
+        active = list(range(len(leaves)))
+        while True:
+            chosen = choose_tokens(logits_NV.float(), decoding, [generators[leaf] for leaf in active])
+            for leaf, token in zip(active, chosen, strict=True):
+                answers[leaf].append(token)
+            active = [
+                leaf
+                for leaf, token in zip(active, chosen, strict=True)
+                if token not in ends and len(answers[leaf]) < decoding.max_new_tokens
+            ]
+            if not active:
+                return answers
+            done = np.asarray([len(answers[leaf]) - 1 for leaf in active])
+            slot_N = slots.leaf_N[active] + done
+            slot_C = np.concatenate([slot_C, slot_N])
+            end_C = np.concatenate([end_C, slots.leaf_N[active] + decoding.max_new_tokens])
+            tokens_N = torch.tensor([answers[leaf][-1] for leaf in active], device=loaded.device)
+            hidden_ND = language_model(
+                inputs_embeds=language_model.get_input_embeddings()(tokens_N)[None],  # pyright: ignore
+                attention_mask=_mask(slot_N, slot_C, end_C, loaded.device),
+                position_ids=_next_positions(row, anchors[active], done, loaded.device),
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[0]
+            logits_NV = head(hidden_ND)
+
+
+def _mask(
+    query_slots: NDArray[np.int64], slot_C: NDArray[np.int64], end_C: NDArray[np.int64], device: torch.device
+) -> Tensor:
+    """Evaluate the rule on slots: bool[1, 1, queries, C]."""
+    query = query_slots[:, None]
+    return torch.from_numpy((slot_C[None] <= query) & (query < end_C[None])).to(device)[None, None]
+
+
+def _next_positions(row: Row, anchors: NDArray[np.int64], done: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Positions of the new tokens: on every axis one after the highest of the prompt, then counting on."""
+    highest = np.asarray([row.positions_AT[:, anchor].max() for anchor in anchors])
+    tensor = torch.from_numpy(np.tile(highest + 1 + done, (len(row.positions_AT), 1))).to(device)
+    return tensor if len(tensor) == 1 else tensor[:, None]

@@ -1,0 +1,77 @@
+"""What the language model sees of a picture, computed once while nothing on the way is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from sightline.data.pictures import open_picture
+from sightline.records import Picture
+
+if TYPE_CHECKING:
+    from sightline.models.llava import Llava
+
+
+class PictureFeatures:
+    """Gives the features of pictures by their key, from memory when it can.
+
+    Pictures pass the vision tower one by one: the same picture then has the same bits whatever else is in its step,
+    so a resumed run and a regrouped one agree with the uninterrupted one.
+
+    Args:
+        module: the model.
+        family: what differs between families.
+        device: where the features are wanted.
+        max_bytes: most memory the kept features may take.
+    """
+
+    def __init__(self, module: nn.Module, family: Llava, device: torch.device, max_bytes: int = 2 << 30) -> None:
+        self.module = module
+        self.family = family
+        self.device = device
+        self.max_bytes = max_bytes
+        self._pictures: dict[str, Picture] = {}
+        self._kept: dict[str, Tensor] = {}
+        self._bytes = 0
+
+    def register(self, pictures: Sequence[Picture]) -> None:
+        """Make pictures known by their keys; they are opened when first needed."""
+        for picture in pictures:
+            self._pictures[self.family.picture_key(picture)] = picture
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything a picture passes is being trained, so that nothing may be kept."""
+        parts = self.family.vision_modules(self.module).values()
+        return any(parameter.requires_grad for part in parts for parameter in part.parameters())
+
+    def of(self, keys: Sequence[str]) -> Mapping[str, Tensor]:
+        """Return each picture's features [N, D]; with a graph where vision tower or projector are trained."""
+        trained = self.trained
+        if trained:
+            self._kept.clear()
+            self._bytes = 0
+        found: dict[str, Tensor] = {}
+        for key in keys:
+            if trained or key not in self._kept:
+                with nullcontext() if trained and torch.is_grad_enabled() else torch.no_grad():
+                    found[key] = self._compute(key)
+                if not trained and self._bytes + found[key].nbytes <= self.max_bytes:
+                    self._kept[key] = found[key]
+                    self._bytes += found[key].nbytes
+            else:
+                found[key] = self._kept[key]
+        return found
+
+    def pixel_values(self, keys: Sequence[str]) -> Tensor:
+        """Prepare pictures for the stock model: [pictures, 3, height, width]."""
+        weight = next(self.module.parameters())
+        values = [self.family.pixel_values(open_picture(self._pictures[key])) for key in keys]
+        return torch.cat(values).to(self.device, weight.dtype)
+
+    def _compute(self, key: str) -> Tensor:
+        return self.family.picture_features(self.module, self.pixel_values([key]))

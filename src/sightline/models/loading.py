@@ -1,0 +1,177 @@
+"""Load a base model with everything the other rooms need of it."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from sightline.errors import MissingDataError, UnsupportedModelError
+from sightline.models.chat import Chat
+from sightline.models.features import PictureFeatures
+from sightline.models.llava import Llava
+from sightline.storage import sha256_of
+
+FAMILIES = {"llava": Llava}
+"""Model types we know; a family is one small file with what really differs."""
+
+
+@dataclass(kw_only=True, slots=True)
+class LoadedModel:
+    """A model ready to be run on rows.
+
+    Args:
+        base: the name it was asked for by.
+        module: the model; the runner puts adapters on it and takes them off again.
+        family: what differs between families: template, pictures, modules.
+        features: its picture features, computed once while the vision side is frozen.
+        device: where it computes.
+        dtype: in which its weights are.
+    """
+
+    base: str
+    module: nn.Module
+    family: Llava
+    features: PictureFeatures
+    device: torch.device
+    dtype: torch.dtype
+    generation: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def inner(self) -> nn.Module:
+        """The stock model, whether it wears an adapter or not."""
+        return self.module.get_base_model() if hasattr(self.module, "get_base_model") else self.module  # pyright: ignore
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Tokens at which an answer ends: the template's and the generation configuration's."""
+        configured = self.generation.get("eos_token_id") or []
+        listed = configured if isinstance(configured, list) else [configured]
+        return tuple(dict.fromkeys([*self.family.end_token_ids, *listed]))
+
+
+def base_location(base: str) -> str:
+    """Turn the study's name of a base into what transformers loads: a folder or a hub name."""
+    if base == "builtin:tiny":
+        return str(importlib.resources.files("sightline") / "assets" / "tiny")
+    return base
+
+
+def choose_dtype(precision: Literal["auto", "bf16", "fp16", "fp32", "fp64"], device: torch.device) -> torch.dtype:
+    """Pick the weights' type; "auto" is bfloat16 where the device computes in it, float32 on the CPU."""
+    named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
+    if precision != "auto":
+        return named[precision]
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def load_family(base: str, *, pad_square: bool = False, template_file: Path | None = None) -> Llava:
+    """Load what rendering needs of a base: template, tokenizer and image processor, no weights.
+
+    Args:
+        base: a hub name, a folder or "builtin:tiny".
+        pad_square: see `Llava`.
+        template_file: a chat template instead of the model's own.
+
+    Raises:
+        UnsupportedModelError: if the family is not known, saying which are.
+        MissingDataError: if the model is neither a folder nor to be had from the hub.
+    """
+    from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
+
+    location = base_location(base)
+    try:
+        config = AutoConfig.from_pretrained(location)
+    except OSError as error:
+        raise MissingDataError(
+            f"base {base!r} is neither a folder with a model nor to be had from the hub: {str(error).splitlines()[0]}"
+        ) from error
+    if config.model_type not in FAMILIES:
+        raise UnsupportedModelError(
+            f"base {base!r} is of type {config.model_type!r}, which sightline cannot run with exact prefix sharing; "
+            f"supported: {', '.join(FAMILIES)}"
+        )
+    processor = AutoProcessor.from_pretrained(location)
+    # One image backend everywhere: the two differ by up to 0.015 per normalised pixel.
+    processor.image_processor = AutoImageProcessor.from_pretrained(location, backend="pil")
+    return FAMILIES[config.model_type](config, processor, Chat(processor, template_file), pad_square=pad_square)
+
+
+def load_model(
+    base: str,
+    family: Llava | None = None,
+    *,
+    precision: Literal["auto", "bf16", "fp16", "fp32", "fp64"] = "auto",
+    device: str | torch.device | None = None,
+) -> LoadedModel:
+    """Load a vision-language model for training, scoring and generation.
+
+    Args:
+        base: a hub name, a folder or "builtin:tiny".
+        family: as `load_family` gave it; loaded when absent.
+        precision: type of the weights.
+        device: where to; the first accelerator, else the CPU.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    family = family or load_family(base)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    # A dense boolean mask is exact under SDPA and silently wrong under "eager".
+    with _without_bar():
+        module = AutoModelForImageTextToText.from_pretrained(
+            base_location(base), dtype=choose_dtype(precision, where), attn_implementation="sdpa"
+        )
+    module = cast(nn.Module, module).to(where).eval().requires_grad_(False)
+    return wrap_model(base, module, family, where)
+
+
+def base_identity(base: str) -> str:
+    """Name the exact weights of a base: the hub's commit, or a hash of the folder's files.
+
+    Weights beyond 200 MB are told apart by name and size alone, so that a study starts at once.
+    """
+    from transformers import AutoConfig
+
+    folder = Path(base_location(base))
+    if not folder.is_dir():
+        return f"{base}@{AutoConfig.from_pretrained(base)._commit_hash}"
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    small = sum(file.stat().st_size for file in files) < 200e6
+    entries = [f"{file.name} {sha256_of(file) if small else file.stat().st_size}" for file in files]
+    return f"{base}@{sha256_of(chr(10).join(entries))[:16]}"
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Silence the bar transformers draws over ours while it fills in weights."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def wrap_model(base: str, module: nn.Module, family: Llava, device: torch.device) -> LoadedModel:
+    """Bundle a model that is already in memory."""
+    generation = getattr(module, "generation_config", None)
+    return LoadedModel(
+        base=base,
+        module=module,
+        family=family,
+        features=PictureFeatures(module, family, device),
+        device=device,
+        dtype=next(module.parameters()).dtype,
+        generation=generation.to_dict() if generation is not None else {},
+    )

@@ -1,0 +1,211 @@
+"""The nouns of the house: what a stage hands to the next. Frozen values, no torch, no file access."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One picture: where it lies and what it shows. Opened lazily by `data.pictures.open_picture`.
+
+    Args:
+        name: as the data wrote it; for messages and for joining with other tools' files.
+        sha256: hash of size and pixels after EXIF rotation, as RGB: the identity of the picture.
+        width: pixels, after EXIF rotation.
+        height: pixels, after EXIF rotation.
+        path: file it is read from, or None when `content` holds it.
+        content: encoded bytes (PNG, JPEG), or None when `path` names them.
+    """
+
+    name: str
+    sha256: str
+    width: int
+    height: int
+    path: str | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation.
+
+    Args:
+        role: who speaks.
+        content: texts, and pictures as indices into the sample's `pictures`, in the order given.
+    """
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[str | int, ...]
+
+    @property
+    def text(self) -> str:
+        """The texts of the turn, joined."""
+        return "".join(part for part in self.content if isinstance(part, str))
+
+
+def image_id_of(row_id: str, pictures: tuple[Picture, ...]) -> str:
+    """Name what groups a row with others in sampling, splits and statistics: its picture or set of pictures.
+
+    Rows without a picture are a group of their own each.
+    """
+    if not pictures:
+        return f"no-image:{row_id}"
+    if len(pictures) == 1:
+        return pictures[0].sha256
+    return hashlib.sha256("+".join(picture.sha256 for picture in pictures).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A prompt and the answer to learn or to be compared with.
+
+    Args:
+        id: unique in its data set.
+        pictures: in the order the messages use them; empty for text alone.
+        messages: the prompt; the last one is the user's. Earlier assistant turns are history, not targets.
+        answer: the reference answer.
+        tags: facts of the row by which results can be filtered ("organ", "answer_type", ...).
+        origin: where the row came from, as "file:row".
+    """
+
+    id: str
+    pictures: tuple[Picture, ...]
+    messages: tuple[Message, ...]
+    answer: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
+
+    @property
+    def question(self) -> str:
+        """The text of the last user turn."""
+        return self.messages[-1].text.strip()
+
+    @property
+    def image_id(self) -> str:
+        """The row's group: `image_id_of`."""
+        return image_id_of(self.id, self.pictures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencePair:
+    """A prompt and two answers, the first preferred. Fields as in `Sample`."""
+
+    id: str
+    pictures: tuple[Picture, ...]
+    messages: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
+
+    @property
+    def image_id(self) -> str:
+        """The row's group: `image_id_of`."""
+        return image_id_of(self.id, self.pictures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a model said to one prompt.
+
+    Args:
+        sample_id: the row it answers.
+        model: the model's name in the study, e.g. "sft.a16@0".
+        data: the evaluation set's name, e.g. "phantom.test".
+        template: the name of the question's wording ("plain" unless the study names several).
+        k: which of several samples of the same prompt.
+        text: the answer, special tokens removed, stripped.
+        finish_reason: "stop" (the model ended) or "length" (cut at max_new_tokens).
+        num_tokens: generated tokens, the end token included.
+    """
+
+    sample_id: str
+    model: str
+    data: str
+    template: str = "plain"
+    k: int = 0
+    text: str
+    finish_reason: Literal["stop", "length"]
+    num_tokens: int
+
+
+Outcome = Literal["scored", "unparsed", "failed", "not_applicable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What one answer is worth by one metric.
+
+    Args:
+        sample_id: the row.
+        metric: the metric's name, e.g. "closed_accuracy".
+        outcome: "scored"; "unparsed" (no answer could be read from the text: counted wrong in the
+            primary rule, and counted apart); "failed" (the judge or scorer broke: never a score);
+            "not_applicable" (an open question under a closed metric: leaves the denominator).
+        value: the score, rates in [0, 1]; None unless scored.
+        parts: sufficient statistics of ratio metrics, e.g. {"tp": 1} or {"nll": 3.2, "tokens": 4}.
+        parsed: what was read from the answer, for the reader.
+        reason: why an answer was not scored.
+    """
+
+    sample_id: str
+    metric: str
+    outcome: Outcome
+    value: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    parsed: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What made a study's numbers: versions, hardware, seeds, hashes and times.
+
+    Args:
+        study: the study's name.
+        study_sha256: hash of the resolved study.
+        versions: package name to version, python and sightline included.
+        hardware: accelerator or processor, cores, threads, memory in GiB.
+        seconds: step name to wall-clock seconds.
+        data_sha256: data set name to the hash of its rows.
+        notes: what the reader should know, such as faults the study accepted and why.
+    """
+
+    study: str
+    study_sha256: str
+    versions: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    data_sha256: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """Turn a record into plain JSON values; a picture's bytes are left out."""
+    plain = dataclasses.asdict(record)
+
+    def without_bytes(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: without_bytes(item) for key, item in value.items() if not isinstance(item, bytes)}
+        if isinstance(value, list | tuple):
+            return [without_bytes(item) for item in value]
+        return value
+
+    return without_bytes(plain)
+
+
+def sample_from_json(row: Mapping[str, Any]) -> Sample:
+    """Rebuild a sample from `to_json`'s row."""
+    return Sample(
+        id=row["id"],
+        pictures=tuple(Picture(**picture) for picture in row["pictures"]),
+        messages=tuple(Message(role=m["role"], content=tuple(m["content"])) for m in row["messages"]),
+        tags=dict(row["tags"]),
+        origin=row["origin"],
+        answer=row["answer"],
+    )

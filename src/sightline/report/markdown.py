@@ -1,0 +1,154 @@
+"""The report as Markdown: the same content without side-by-sides, for a pull request, a terminal or a diff."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sightline.report.findings import MOST_FINDINGS, accepted_faults, findings, notes
+from sightline.report.html import run_tables, seeds, training_facts
+from sightline.report.reading import StudyFiles
+from sightline.report.results import result_tables
+from sightline.report.verdicts import VerdictView, verdict_groups
+from sightline.report.wording import clean, count, shortened
+from sightline.report.wording import markdown_text as text
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
+    for row in rows:
+        yield "| " + " | ".join(text(cell) for cell in row) + " |"
+    yield ""
+
+
+def _views(files: StudyFiles, key: str) -> list[VerdictView]:
+    groups = verdict_groups(files.compare, files.compare.get(key) or (), y=0)
+    return [view for group in groups for view in group.views]
+
+
+def _stated(files: StudyFiles, figures: Sequence[str]) -> Iterator[str]:
+    yield "## The stated questions"
+    yield ""
+    views = _views(files, "stated")
+    if not views:
+        yield "No question was stated before the run; every comparison below is exploratory."
+        yield ""
+    for view in views:
+        where = f"{view.data}, {view.template} wording" if view.template else view.data
+        yield f"### {text(view.model)} against {text(view.against)}: {text(view.metric)}, {text(where)}"
+        yield ""
+        yield f"**{text(view.verdict)}**: {text(view.sentence)}"
+        yield ""
+        yield "; ".join(f"{text(label)} {text(value)}" for label, value in view.facts) + "."
+        yield ""
+    if "stated.svg" in figures:
+        yield "![The stated questions: differences with intervals](figures/stated.svg)"
+        yield ""
+    for fault, reason in accepted_faults(files):
+        yield f"- Accepted fault {text(fault)}: {text(reason)}"
+    for note in notes(files):
+        yield f"- {text(note)}"
+    yield ""
+
+
+def _results(files: StudyFiles) -> Iterator[str]:
+    yield "## All models, all metrics"
+    yield ""
+    for table in result_tables(files.compare):
+        yield (
+            f"{text(table.data)}, {text(table.template)} wording: {table.num_questions} questions on "
+            f"{table.num_images} images, at most {table.max_questions_per_image} about one."
+        )
+        yield ""
+        for panel in table.panels:
+            direction = "higher is better" if panel.higher_is_better else "lower is better"
+            yield f"**{text(panel.title)}** ({text(panel.unit)}, {direction})"
+            yield ""
+            rows = [
+                (row.model, row.value, row.interval, row.num_scored, row.num_unparsed, row.num_failed)
+                for row in panel.rows
+            ]
+            if panel.baseline is not None:
+                value, answer = panel.baseline
+                rows.append((f"always {answer!r}", value, "", "", "", ""))
+            yield from _table(("model", "value", "interval", "scored", "unparsed", "failed"), rows)
+
+
+def _exploratory(files: StudyFiles) -> Iterator[str]:
+    views = _views(files, "exploratory")
+    if not views:
+        return
+    yield "## Exploratory comparisons"
+    yield ""
+    yield "Not stated before the run: ideas for the next study, not findings of this one."
+    yield ""
+    yield from _table(
+        ("model", "against", "metric", "verdict", "difference", "interval", "p", "adjusted p", "fixed", "broke"),
+        (
+            (
+                *(view.model, view.against, view.metric, view.verdict, f"{view.difference} {view.unit}"),
+                *(view.interval, view.p, view.p_adjusted, view.fixed, view.broke),
+            )
+            for view in views
+        ),
+    )
+
+
+def _found(title: str, recorded: object, *, none: str) -> Iterator[str]:
+    yield f"## {title}"
+    yield ""
+    found = findings(recorded)
+    if not found:
+        yield none if recorded is not None else "Not recorded."
+        yield ""
+        return
+    rows = [(one.level, one.kind, one.where, one.found, one.advice) for one in found[:MOST_FINDINGS]]
+    yield from _table(("level", "kind", "where", "found", "done or to do"), rows)
+    if len(found) > MOST_FINDINGS:
+        yield f"{count(len(found) - MOST_FINDINGS)} more are not shown."
+        yield ""
+
+
+def _made(files: StudyFiles) -> Iterator[str]:
+    yield "## How this was made"
+    yield ""
+    for title, pairs in run_tables(files.run or {}):
+        if pairs:
+            yield f"**{title}**: " + "; ".join(f"{text(key)} {text(value)}" for key, value in pairs) + "."
+            yield ""
+    if seeds(files):
+        yield f"**Seeds**: {text(seeds(files))}."
+        yield ""
+    if files.curves:
+        yield from _table(("model", "steps", "samples", "tokens", "median time of a step"), training_facts(files))
+    if files.study_text:
+        yield "The study as resolved:"
+        yield ""
+        yield from (f"    {line}" for line in clean(shortened(files.study_text, 20_000)).splitlines())
+        yield ""
+
+
+def markdown(files: StudyFiles, *, figures: Sequence[str]) -> str:
+    """Write the report as Markdown.
+
+    Args:
+        files: the study's content.
+        figures: names of the files in figures/ to refer to.
+
+    Returns:
+        The document; no text from the data can become markup, a link or a picture in it.
+    """
+    lines = [f"# {text(files.compare.get('study') or files.directory.name)}", ""]
+    lines += ["What tuning changed, and what this test set can tell. For research; not for clinical decisions.", ""]
+    lines += _stated(files, figures)
+    lines += _results(files)
+    lines += _exploratory(files)
+    training = [name for name in figures if name.startswith("training-")]
+    if training:
+        lines += ["## Training", ""]
+        lines += [f"![{text(name.removesuffix('.svg'))}](figures/{name})" for name in training] + [""]
+    lines += _found("Rows left out or repaired", files.problems, none="No row was left out or repaired.")
+    lines += _found("Checks", files.checks, none="Every check passed.")
+    lines += _made(files)
+    lines += ["Rounded half-even: points and percent to one decimal, p to three. All digits are in compare.json.", ""]
+    return "\n".join(lines)

@@ -1,0 +1,208 @@
+"""Side by side: every question with its reference, what each model said, and which comparison it moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sightline.records import Sample
+from sightline.report.reading import Row, StudyFiles
+from sightline.report.wording import level, shortened
+
+MOST_ROWS = 400
+MOST_PICTURES_A_ROW = 4
+MOST_MODELS_APART = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One answer, and who gave it.
+
+    Args:
+        models: the models that gave exactly this answer with this mark.
+        text: the answer, cut for display.
+        mark: "right", "wrong", "unparsed", "failed", a score, or "" where no metric applies.
+        tone: "good", "bad" or "plain".
+        cut: whether the answer ended at max_new_tokens.
+    """
+
+    models: tuple[str, ...]
+    text: str
+    mark: str
+    tone: str
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideRow:
+    """One question of an evaluation set.
+
+    Args:
+        id: the sample's id.
+        data: the evaluation set.
+        template: the question's wording.
+        question: what was asked.
+        reference: the reference answer.
+        sample: the row itself.
+        said: the answers, in the models' order.
+        flips: index of a comparison to "fixed" or "broke".
+        num_right: how many models' answers are marked right.
+    """
+
+    id: str
+    data: str
+    template: str
+    question: str
+    reference: str
+    sample: Sample
+    said: tuple[Said, ...]
+    flips: Mapping[int, str]
+    num_right: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """The rows a report shows, and how many it does not.
+
+    Args:
+        comparisons: every comparison in the order `SideRow.flips` counts them: the stated ones, then the others.
+        num_stated: how many of them were stated beforehand.
+        rows: those shown; fixed and broken ones first.
+        num_left_out: questions with answers that are not shown.
+    """
+
+    comparisons: tuple[Row, ...]
+    num_stated: int
+    rows: tuple[SideRow, ...]
+    num_left_out: int
+
+
+def metric_order(compare: Row) -> list[str]:
+    """The metrics by which single answers are marked: those of the stated questions first."""
+    names = [question["metric"] for question in compare.get("stated") or ()]
+    names += [name for arm in compare.get("arms") or () for name in arm["metrics"]]
+    return list(dict.fromkeys(names))
+
+
+def units_of(compare: Row) -> dict[str, str]:
+    """Each metric's unit, "rate" where compare.json does not say."""
+    return {
+        name: value.get("unit") or "rate" for arm in compare.get("arms") or () for name, value in arm["metrics"].items()
+    }
+
+
+def _mark(scores: Mapping[str, Row], metrics: Sequence[str], units: Mapping[str, str]) -> tuple[str, str]:
+    """Put one answer's mark into a word: by the first metric that applies, rates before other units."""
+    applying = [name for name in metrics if name in scores and scores[name].get("outcome") != "not_applicable"]
+    if not applying:
+        return "", "plain"
+    name = next((name for name in applying if units.get(name, "rate") == "rate"), applying[0])
+    score, unit = scores[name], units.get(name, "rate")
+    value = score.get("value")
+    if score.get("outcome") != "scored" or value is None:
+        return str(score.get("outcome") or ""), "plain" if value is None else "bad"
+    if unit == "rate" and value in (0, 1):
+        return ("right", "good") if value == 1 else ("wrong", "bad")
+    return f"{level(value, unit)}{'%' if unit == 'rate' else f' {unit}'}", "plain"
+
+
+def _flips(comparisons: Iterable[Row]) -> dict[tuple[str, str, str], dict[int, str]]:
+    flips: dict[tuple[str, str, str], dict[int, str]] = {}
+    for index, question in enumerate(comparisons):
+        for status in ("fixed", "broke"):
+            for sample_id in question.get(f"{status}_ids") or ():
+                key = (question["data"], question.get("template") or "plain", sample_id)
+                flips.setdefault(key, {})[index] = status
+    return flips
+
+
+def _together(said: Sequence[Said]) -> tuple[Said, ...]:
+    """Gather models that said the same, once there are too many to list one by one."""
+    if len(said) <= MOST_MODELS_APART:
+        return tuple(said)
+    groups: dict[tuple[str, str, bool], list[Said]] = {}
+    for one in said:
+        groups.setdefault((one.text, one.mark, one.cut), []).append(one)
+    return tuple(
+        Said(
+            models=tuple(model for one in group for model in one.models),
+            text=group[0].text,
+            mark=group[0].mark,
+            tone=group[0].tone,
+            cut=group[0].cut,
+        )
+        for group in groups.values()
+    )
+
+
+def _keys(files: StudyFiles, answered: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    """All questions with an answer, in the order of the data, wording by wording."""
+    present = set(answered)
+    templates = list(dict.fromkeys(template for _, template, _ in sorted(present)))
+    for data, samples in files.samples.items():
+        for template in templates:
+            yield from ((data, template, sample_id) for sample_id in samples if (data, template, sample_id) in present)
+
+
+def side_by_side(files: StudyFiles, *, most_rows: int = MOST_ROWS) -> SideBySide:
+    """Gather what each model said to each question.
+
+    Args:
+        files: a study directory's content.
+        most_rows: rows to keep; those that a stated comparison fixed or broke are kept first.
+
+    Returns:
+        The rows, with the first answer (k = 0) of every model.
+    """
+    stated = tuple(files.compare.get("stated") or ())
+    comparisons = stated + tuple(files.compare.get("exploratory") or ())
+    flips = _flips(comparisons)
+    metrics, units = metric_order(files.compare), units_of(files.compare)
+
+    answers: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for model, rows in files.answers.items():
+        for row in rows:
+            if not row.get("k"):
+                key = (row["data"], row.get("template") or "plain", row["sample_id"])
+                answers.setdefault(key, {})[model] = row
+
+    def rank(key: tuple[str, str, str]) -> int:
+        moved = flips.get(key, {})
+        return 0 if any(index < len(stated) for index in moved) else 1 if moved else 2
+
+    keys = sorted(_keys(files, answers), key=rank)
+    kept = keys[:most_rows]
+    wanted = set(kept)
+    scores: dict[tuple[str, str, str, str], dict[str, Row]] = {}
+    for model, rows in files.scores.items():
+        for row in rows:
+            key = (str(row.get("data")), row.get("template") or "plain", row["sample_id"])
+            if key in wanted:
+                scores.setdefault((model, *key), {})[row["metric"]] = row
+
+    def row_of(key: tuple[str, str, str]) -> SideRow:
+        data, template, sample_id = key
+        sample = files.samples[data][sample_id]
+        said = []
+        for model, answer in answers[key].items():
+            mark, tone = _mark(scores.get((model, *key), {}), metrics, units)
+            cut = answer.get("finish_reason") == "length"
+            said.append(Said(models=(model,), text=shortened(answer["text"]), mark=mark, tone=tone, cut=cut))
+        return SideRow(
+            id=sample_id,
+            data=data,
+            template=template,
+            question=shortened(sample.question),
+            reference=shortened(sample.answer),
+            sample=sample,
+            said=_together(said),
+            flips=flips.get(key, {}),
+            num_right=sum(one.mark == "right" for one in said),
+        )
+
+    return SideBySide(
+        comparisons=comparisons,
+        num_stated=len(stated),
+        rows=tuple(row_of(key) for key in kept),
+        num_left_out=len(keys) - len(kept),
+    )

@@ -1,0 +1,225 @@
+"""The comparisons as a reader meets them: a question, a verdict in words, an interval on a common axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from sightline.report import drawing
+from sightline.report.axes import Scale, scale_about_zero
+from sightline.report.reading import Row
+from sightline.report.sides import units_of
+from sightline.report.wording import MISSING, change, count, level, p_value, unit_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictView:
+    """One comparison, ready to be shown.
+
+    Args:
+        model: the model asked about.
+        against: what it is compared with.
+        metric: the metric's title.
+        data: the evaluation set.
+        template: the question's wording, or "" where the study has only one.
+        verdict: the verdict's words.
+        tone: "good", "bad" or "plain".
+        sentence: the rest of the verdict's sentence.
+        difference: the change with its sign, without unit.
+        interval: its interval, without unit.
+        unit: "points" or the metric's unit.
+        strip: the drawing, or empty where there is nothing to draw.
+        facts: label and text, in the order they are read.
+        p: the p value, with its sign of relation.
+        p_adjusted: the same after correction.
+        fixed: questions the model got right and the other did not, or None for metrics that have no such thing.
+        broke: the reverse.
+    """
+
+    model: str
+    against: str
+    metric: str
+    data: str
+    template: str
+    verdict: str
+    tone: str
+    sentence: str
+    difference: str
+    interval: str
+    unit: str
+    strip: Markup
+    facts: tuple[tuple[str, str], ...]
+    p: str
+    p_adjusted: str
+    fixed: str
+    broke: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictGroup:
+    """Comparisons that share an axis.
+
+    Args:
+        title: the metric's title, with evaluation set and wording where there are several; of the first comparison.
+        unit: of the axis.
+        higher_is_better: which way is up.
+        views: the comparisons.
+        axis: the axis's drawing.
+        grid: its vertical lines.
+    """
+
+    title: str
+    unit: str
+    higher_is_better: bool
+    views: tuple[VerdictView, ...]
+    axis: Markup
+    grid: Markup
+
+
+def tone_of(verdict: str) -> str:
+    """The tone of a verdict's words: only what improved is good, only what regressed is bad."""
+    return {"improved": "good", "regressed": "bad"}.get(verdict, "plain")
+
+
+def rest_of_sentence(verdict: str, sentence: str) -> str:
+    """A verdict's sentence without the verdict's words at its head, which are shown apart."""
+    if sentence.lower().startswith(verdict.lower()):
+        return sentence[len(verdict) :].lstrip(" :,;–-").strip() or sentence
+    return sentence
+
+
+def interval_text(interval: Sequence[float] | None, unit: str, *, of_change: bool) -> str:
+    """Both ends of an interval, without unit."""
+    if not interval or None in interval:
+        return MISSING
+    low, high = (change(end, unit) if of_change else level(end, unit) for end in interval)
+    return f"{low} to {high}"
+
+
+def _titles(compare: Row) -> dict[str, tuple[str, bool]]:
+    return {
+        name: (value.get("title") or name, bool(value.get("higher_is_better", True)))
+        for arm in compare.get("arms") or ()
+        for name, value in arm["metrics"].items()
+    }
+
+
+def has_several(compare: Row, key: str) -> bool:
+    """Whether the study's arms differ in `key`, so that it must be named."""
+    return len({arm.get(key) for arm in compare.get("arms") or ()}) > 1
+
+
+def _facts(question: Row, unit: str, confidence: str) -> tuple[tuple[str, str], ...]:
+    of_change = unit_name(unit, of_change=True)
+    facts = []
+    # These two come first: a reader of the page finds them in the sentence and the drawing already.
+    if question.get("difference") is not None:
+        interval = interval_text(question.get("interval"), unit, of_change=True)
+        facts.append(("difference", f"{change(question['difference'], unit)} {of_change}"))
+        facts.append((f"{confidence} interval", interval))
+    if question.get("fixed") is not None:
+        facts.append(("fixed", count(question["fixed"])))
+        facts.append(("broke", count(question.get("broke"))))
+    if question.get("p_adjusted") is not None:
+        facts.append(("adjusted p", p_value(question["p_adjusted"]).removeprefix("= ")))
+    if question.get("p") is not None:
+        facts.append(("p", p_value(question["p"]).removeprefix("= ")))
+    if question.get("p_check") is not None:
+        facts.append((question.get("p_check_method") or "check p", p_value(question["p_check"]).removeprefix("= ")))
+    if question.get("detectable") is not None:
+        facts.append(("detectable", f"{level(question['detectable'], unit)} {of_change}"))
+    if question.get("num_questions") is not None:
+        facts.append(("questions", count(question["num_questions"])))
+        facts.append(("images", count(question.get("num_images"))))
+    unparsed = question.get("unparsed") or {}
+    if any(unparsed.values()):
+        facts.append(("unparsed", f"{count(unparsed.get('model'))} against {count(unparsed.get('against'))}"))
+    return tuple(facts)
+
+
+def _strip(question: Row, scale: Scale, *, tone: str, y: float) -> Markup:
+    if question.get("difference") is None:
+        return Markup("")
+    return (
+        drawing.band(scale, question.get("detectable"), y=y)
+        + drawing.grid(scale, zero=True)
+        + drawing.whisker(scale, question["difference"], question.get("interval"), tone=tone, y=y)
+    )
+
+
+def _title(view: VerdictView, *, with_data: bool) -> str:
+    parts = [view.metric, view.data if with_data else "", f"{view.template} wording" if view.template else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def verdict_groups(
+    compare: Row, questions: Iterable[Row], *, y: float, by_metric: bool = False
+) -> tuple[VerdictGroup, ...]:
+    """Prepare comparisons for reading, those with the same unit and direction on one axis.
+
+    Args:
+        compare: the content of compare.json.
+        questions: its `stated` or `exploratory` list.
+        y: pixels from a strip's top to its drawing.
+        by_metric: whether each metric, evaluation set and wording has an axis of its own.
+
+    Returns:
+        The groups, in the order of their first question.
+    """
+    units, titles = units_of(compare), _titles(compare)
+    several_wordings, several_data = has_several(compare, "template"), has_several(compare, "data")
+    confidence = f"{level(1 - float(compare.get('alpha') or 0.05), 'rate').removesuffix('.0')}%"
+    grouped: dict[tuple[Any, ...], list[Row]] = {}
+    for question in questions:
+        key: tuple[Any, ...] = (units.get(question["metric"], "rate"), titles.get(question["metric"], ("", True))[1])
+        if by_metric:
+            key += (question["metric"], question["data"], question.get("template"))
+        grouped.setdefault(key, []).append(question)
+
+    groups = []
+    for (unit, higher_is_better, *_), members in grouped.items():
+        drawn = [end for question in members for end in (question.get("interval") or ())]
+        drawn += [question.get(key) for question in members for key in ("difference", "detectable")]
+        scale = scale_about_zero([value * 100 if unit == "rate" and value is not None else value for value in drawn])
+        own = Scale(scale.low / 100, scale.high / 100, scale.step / 100) if unit == "rate" else scale
+        views = []
+        for question in members:
+            verdict = str(question.get("verdict") or "cannot decide")
+            tone = tone_of(verdict)
+            sentence = str(question.get("sentence") or question.get("reason") or verdict)
+            fixed, broke = question.get("fixed"), question.get("broke")
+            views.append(
+                VerdictView(
+                    model=question["model"],
+                    against=question["against"],
+                    metric=titles.get(question["metric"], (question["metric"], True))[0],
+                    data=question["data"],
+                    template=question.get("template") or "plain" if several_wordings else "",
+                    verdict=verdict,
+                    tone=tone,
+                    sentence=rest_of_sentence(verdict, sentence),
+                    difference=change(question.get("difference"), unit),
+                    interval=interval_text(question.get("interval"), unit, of_change=True),
+                    unit=unit_name(unit, of_change=True),
+                    strip=_strip(question, own, tone=tone, y=y),
+                    facts=_facts(question, unit, confidence),
+                    p=p_value(question.get("p")).removeprefix("= "),
+                    p_adjusted=p_value(question.get("p_adjusted")).removeprefix("= "),
+                    fixed=count(fixed),
+                    broke=count(broke),
+                )
+            )
+        groups.append(
+            VerdictGroup(
+                title=_title(views[0], with_data=several_data),
+                unit=unit_name(unit, of_change=True),
+                higher_is_better=higher_is_better,
+                views=tuple(views),
+                axis=drawing.axis(scale, signed=True),
+                grid=drawing.grid(scale, zero=True),
+            )
+        )
+    return tuple(groups)

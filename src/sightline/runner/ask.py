@@ -1,0 +1,55 @@
+"""Try a model on one picture: base beside tuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sightline.data.pictures import read_picture
+from sightline.errors import MissingDataError
+from sightline.generation.answering import answer_samples
+from sightline.generation.sampling import Decoding
+from sightline.models.adapters import detach_adapter, load_adapter
+from sightline.models.loading import LoadedModel, load_model
+from sightline.records import Message, Sample
+from sightline.study import load_study, model_location
+
+
+def ask_model(model: str, image: Path, question: str, *, max_new_tokens: int = 64) -> dict[str, str]:
+    """Answer one question.
+
+    Args:
+        model: a base (hub name, folder, "builtin:tiny"), or DIR:MODEL for a model of a study.
+        image: the picture.
+        question: as a user would put it.
+        max_new_tokens: longest answer, in tokens.
+
+    Returns:
+        "base" and, for a model of a study, its own answer under its name.
+
+    Raises:
+        MissingDataError: if the study has no such model.
+        PictureError: if the picture cannot be read.
+    """
+    picture, _ = read_picture(image, name=image.name)
+    sample = Sample(id="asked", pictures=(picture,), messages=(Message(role="user", content=(0, question)),), answer="")
+    decoding = Decoding(max_new_tokens=max_new_tokens)
+
+    def answer(loaded: LoadedModel, name: str) -> str:
+        [[given]] = answer_samples(loaded, [sample], decoding, model=name, data="asked")
+        return given.text
+
+    directory, _, name = model.rpartition(":")
+    if not directory or not (Path(directory) / "study.yaml").exists():
+        return {model: answer(load_model(model), model)}
+    study = load_study(Path(directory) / "study.yaml")
+    folder = Path(directory) / "models" / name
+    if name != "base" and not folder.is_dir():
+        made = sorted(place.name for place in (Path(directory) / "models").glob("[!.]*"))
+        raise MissingDataError(f"{directory} has no model {name!r}; it has {', '.join(['base', *made])}")
+    loaded = load_model(model_location(study, study.base))
+    answers = {"base": answer(loaded, "base")}
+    if name != "base":
+        load_adapter(loaded, folder)
+        answers[name] = answer(loaded, name)
+        detach_adapter(loaded)
+    return answers

@@ -1,0 +1,256 @@
+"""The whole study, in order: data, checks, models, answers, scores, verdicts, report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.checking.findings import Finding, refuse_faults
+from sightline.data.sets import write_samples
+from sightline.errors import MissingDataError, StudyError
+from sightline.records import RunRecord, to_json
+from sightline.report.build import build_report
+from sightline.runner.display import Display
+from sightline.runner.prepare import (
+    Prepared,
+    check_prepared,
+    problems_json,
+    read_data,
+    set_hashes,
+    study_family,
+)
+from sightline.runner.results import read_samples, read_scores
+from sightline.scoring.metrics import metric_named
+from sightline.storage import canonical_json, write_file
+from sightline.study import (
+    Study,
+    load_study,
+    model_location,
+    plan_study,
+    refuse_unbuilt,
+    resolved_yaml,
+    study_sha256,
+)
+from sightline.verdict.compare import Comparison, compare_models
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PACKAGES = ("sightline", "torch", "transformers", "peft", "accelerate", "datasets", "numpy", "pillow")
+
+
+def run_study(study: Study, out: Path, *, until: str | None = None, display: Display | None = None) -> Path:
+    """Carry a study out; what is finished is kept, what was interrupted goes on.
+
+    Args:
+        study: what is asked.
+        out: its directory; made when absent.
+        until: stop after this step's models are made.
+        display: where progress is shown.
+
+    Returns:
+        the report's path, or the directory if `until` stopped before there is one.
+
+    Raises:
+        StudyError: if the study asks for what is not built, or the directory belongs to another study.
+        BadRowsError: if rows cannot be used.
+        CheckFault: if a check found a fault that the study does not accept.
+    """
+    refuse_unbuilt(study)
+    plan = plan_study(study)
+    if until is not None and until not in study.steps:
+        raise StudyError(f"--until {until}: there is no such step; there is {', '.join(study.steps)}")
+    accelerator = _several_processes()
+    is_main = accelerator is None or accelerator.is_main_process
+    display = display or Display(quiet=not is_main)
+    with _only_one(out) if is_main else contextlib.nullcontext():
+        clock = _Clock(out)
+        with clock.step("data"):
+            prepared = read_data(study)
+        with clock.step("check"):
+            family = study_family(study, plan, model_location(study, study.base))
+            findings = check_prepared(prepared, family)
+        hashes = set_hashes(prepared.sets)
+        if is_main:
+            _record_start(out, prepared, findings)
+        for finding in findings:
+            if finding.severity != "note":
+                accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
+                display.say(f"{finding.severity}: {finding.name}: {finding.message}{accepted}")
+        refuse_faults(findings)
+        _say_rows(prepared, display)
+
+        from sightline.runner.evaluate import evaluate_model
+        from sightline.runner.make import Shelf, make_model
+
+        shelf = Shelf(prepared, out, device=accelerator.device if accelerator else None)
+        for run in plan.runs:
+            with clock.step(f"train {run.name}"):
+                make_model(run, shelf, hashes, display, accelerator)
+            if until == run.step and run.name == [r.name for r in plan.runs if r.step == until][-1]:
+                return out
+        if is_main:
+            for model in plan.models:
+                with clock.step(f"evaluate {model}"):
+                    evaluate_model(model, shelf, hashes, display)
+            with clock.step("compare"):
+                write_file(out / "compare.json", canonical_json(compare_directory(out)))
+            _record_run(out, study, hashes, findings, clock.seconds)
+            with clock.step("report"):
+                build_report(out)
+        if accelerator is not None:
+            accelerator.wait_for_everyone()
+    return out / "report.html"
+
+
+def check_study(study: Study) -> list[Finding]:
+    """Look at a study's data, labels and splits; train nothing.
+
+    Raises:
+        BadRowsError: if rows cannot be used and the study does not skip them.
+    """
+    prepared = read_data(study)
+    return check_prepared(prepared, study_family(study, prepared.plan, model_location(study, study.base)))
+
+
+def compare_directory(out: Path, *, by: str | None = None) -> dict[str, Any]:
+    """Compare a study's models from what its directory holds.
+
+    Args:
+        out: the study's directory.
+        by: another metric than the study states for its questions.
+
+    Raises:
+        MissingDataError: if the directory holds no study or no scores.
+    """
+    if not (out / "study.yaml").exists():
+        raise MissingDataError(f"{out}: no study.yaml, so this is no study's directory; `sightline run` makes one")
+    study = load_study(out / "study.yaml")
+    plan = plan_study(study)
+    metrics = [metric_named(name, study.folder) for name in study.evaluate.metrics]
+    scores = read_scores(out, plan.models, metrics)
+    missing = [model for model in plan.models if not any(arm[0] == model for arm in scores)]
+    if missing:
+        raise MissingDataError(f"{out}: no scores of {', '.join(missing)} yet; finish the study with `sightline run`")
+    return compare_models(
+        study=study.name,
+        samples=read_samples(out, plan.asked),
+        scores=scores,
+        metrics=metrics,
+        stated=[Comparison(model=c.model, against=c.against, by=by or c.by) for c in plan.comparisons],
+        accepted_notes=[*study.notes, *_accepted_notes(out)],
+    )
+
+
+def _accepted_notes(out: Path) -> list[str]:
+    if not (out / "checks.json").exists():
+        return []
+    findings = json.loads((out / "checks.json").read_text(encoding="utf-8"))
+    return [
+        f"{finding['message']}. Accepted: {finding['accepted']}."
+        for finding in findings
+        if finding["accepted"] and finding["severity"] != "note"
+    ]
+
+
+def _say_rows(prepared: Prepared, display: Display) -> None:
+    left_out = sum(loaded.num_left_out for parts in prepared.loaded.values() for loaded in parts.values())
+    repaired = sum(loaded.num_repaired for parts in prepared.loaded.values() for loaded in parts.values())
+    for name, parts in prepared.loaded.items():
+        held = ", ".join(f"{part} {loaded.num_rows:,}" for part, loaded in parts.items())
+        display.say(f"{name}: rows in the source: {held}")
+    sizes = ", ".join(f"{name} {len(samples):,}" for name, samples in prepared.sets.items())
+    display.say(f"rows: {sizes}; {left_out} left out, {repaired} repaired")
+
+
+def _record_start(out: Path, prepared: Prepared, findings: list[Finding]) -> None:
+    study = prepared.study
+    write_file(out / "study.yaml", resolved_yaml(study))
+    for name in prepared.plan.data:
+        write_samples(out / "data" / f"{name}.jsonl", prepared.sets[name])
+    write_file(out / "data" / "problems.json", canonical_json(problems_json(prepared)))
+    write_file(out / "checks.json", canonical_json([dataclasses.asdict(finding) for finding in findings]))
+
+
+def _record_run(
+    out: Path, study: Study, hashes: Mapping[str, str], findings: list[Finding], seconds: Mapping[str, float]
+) -> None:
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    record = RunRecord(
+        study=study.name,
+        study_sha256=study_sha256(study),
+        versions=versions,
+        hardware={"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+        data_sha256=dict(hashes),
+        notes=tuple(_accepted_notes(out)),
+    )
+    write_file(out / "run.json", canonical_json(to_json(record)))
+
+
+class _Clock:
+    """Adds up seconds by step, over all the times a study was started."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "seconds.json"
+        self.seconds: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self.seconds = json.loads(self.path.read_text(encoding="utf-8"))
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            with contextlib.suppress(OSError):
+                write_file(self.path, json.dumps(self.seconds))
+
+
+def _several_processes() -> Accelerator | None:
+    """Join the other processes of a `torchrun` or `accelerate launch`; None when there are none."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    import torch
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=not torch.cuda.is_available())
+
+
+@contextlib.contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Keep a second run out of a study's directory.
+
+    Raises:
+        StudyError: naming the process that is at work there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StudyError(
+                f"{out}: process {lock.read().strip() or '?'} is at work there; wait for it, or give another --out"
+            ) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

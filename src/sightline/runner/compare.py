@@ -1,0 +1,66 @@
+"""`sightline compare`: a study's own questions, or several models put against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import MissingDataError, StudyError
+from sightline.runner.carry_out import compare_directory
+from sightline.runner.results import read_samples, read_scores
+from sightline.scoring.metrics import metric_named
+from sightline.study import load_study, plan_study
+from sightline.verdict.compare import Comparison, compare_models
+
+
+def compare_runs(runs: Sequence[str], *, by: str | None = None) -> dict[str, Any]:
+    """Compare models.
+
+    Args:
+        runs: one study's directory, for the questions it states; or several DIR:MODEL, each against the first.
+        by: the metric that decides; the study's first by default.
+
+    Returns:
+        the content of compare.json.
+
+    Raises:
+        StudyError: a single model, or models that were asked different data.
+        MissingDataError: no such model.
+    """
+    if len(runs) == 1 and (Path(runs[0]) / "study.yaml").exists():
+        return compare_directory(Path(runs[0]), by=by)
+    if len(runs) == 1:
+        raise StudyError(f"{runs[0]}: give a study's directory, or several DIR:MODEL, the baseline first")
+    arms: dict[tuple[str, str, str], Any] = {}
+    samples: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    for run in runs:
+        directory, _, model = run.rpartition(":")
+        if not directory or not (Path(directory) / "study.yaml").exists():
+            raise MissingDataError(f"{run}: write DIR:MODEL, where DIR is a study's directory")
+        study = load_study(Path(directory) / "study.yaml")
+        plan = plan_study(study)
+        here = {name: metric_named(name, study.folder) for name in study.evaluate.metrics}
+        metrics = {name: metric for name, metric in here.items() if not metrics or name in metrics}
+        found = read_scores(Path(directory), (model,), list(here.values()))
+        if not found:
+            raise MissingDataError(f"{run}: no scores of {model!r} there; it has {', '.join(plan.models)}")
+        for (_, data, template), scores in found.items():
+            arms[(run, data, template)] = scores
+        for name, rows in read_samples(Path(directory), plan.asked).items():
+            asked = {key: (sample.image_id, sample.question, sample.answer) for key, sample in rows.items()}
+            known = {key: (s.image_id, s.question, s.answer) for key, s in samples.get(name, rows).items()}
+            if asked != known:
+                raise StudyError(f"{run}: {name} is not the data the other models were asked; nothing to compare")
+            samples[name] = rows
+    if not metrics:
+        raise StudyError("the studies share no metric")
+    shared = {key: {n: s for n, s in scores.items() if n in metrics} for key, scores in arms.items()}
+    return compare_models(
+        study=" against ".join(reversed(runs)) if len(runs) == 2 else runs[0],
+        samples=samples,
+        scores=shared,
+        metrics=list(metrics.values()),
+        stated=[Comparison(model=run, against=runs[0], by=by) for run in runs[1:]],
+    )

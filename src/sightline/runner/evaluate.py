@@ -1,0 +1,131 @@
+"""Ask every model the study's questions and score what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from sightline.generation.answering import Wording, answer_samples, read_partial, reference_nll, write_answers
+from sightline.generation.sampling import Decoding
+from sightline.records import Answer, to_json
+from sightline.runner.display import Display
+from sightline.runner.make import Shelf
+from sightline.runner.prepare import wording_of
+from sightline.runner.results import file_name
+from sightline.scoring.metrics import Metric, metric_named, score_answers
+from sightline.storage import (
+    MANIFEST,
+    is_finished,
+    json_line,
+    read_jsonl,
+    recorded_origin,
+    sha256_of,
+    write_file,
+    write_manifest,
+)
+
+
+def wordings(shelf: Shelf) -> list[Wording]:
+    """List the study's ways of putting a question."""
+    made = []
+    for name, text in shelf.prepared.study.evaluate.prompts.items():
+        wording, system = wording_of(shelf.prepared.plan, text)
+        made.append(Wording(name=name, text=wording, system=system))
+    return made
+
+
+def evaluate_model(model: str, shelf: Shelf, hashes: Mapping[str, str], display: Display) -> None:
+    """Answer and score every set for one model, unless it is done; an interrupted run goes on by rows."""
+    study, plan, out = shelf.prepared.study, shelf.prepared.plan, shelf.out
+    decoding = Decoding(
+        max_new_tokens=study.evaluate.max_new_tokens,
+        num_beams=study.evaluate.num_beams,
+        temperature=study.evaluate.temperature,
+    )
+    asked = {
+        **shelf.identity(model),
+        **{f"data/{name}": hashes[name] for name in plan.asked},
+        "decoding": repr(decoding),
+        "wordings": repr(wordings(shelf)),
+    }
+    path = out / "answers" / f"{model}.jsonl"
+    manifest = path.with_name(f"{model}.{MANIFEST}")
+    if not is_finished(manifest, made_from=asked):
+        _answer(model, shelf, decoding, path, display, asked)
+        write_manifest(manifest, [path], made_from=asked)
+    _score(model, shelf, path, display, asked)
+
+
+def _answer(
+    model: str, shelf: Shelf, decoding: Decoding, path: Path, display: Display, asked: Mapping[str, str]
+) -> None:
+    plan, sets = shelf.prepared.plan, shelf.prepared.sets
+    # What an interrupted run left belongs to it only if it asked the same.
+    started = path.with_name(f"{path.name}.started")
+    if not started.exists() or json.loads(started.read_text(encoding="utf-8")) != dict(asked):
+        path.with_name(f"{path.name}.part").unlink(missing_ok=True)
+        write_file(started, json.dumps(asked))
+    loaded = shelf.wear(model)
+    done: dict[tuple[str, str], dict[tuple[str, int], Answer]] = {}
+    for answer in read_partial(path):
+        done.setdefault((answer.data, answer.template), {})[(answer.sample_id, answer.k)] = answer
+    parts = [(name, wording) for name in plan.asked for wording in wordings(shelf)]
+    total = sum(len(sets[name]) for name, _ in parts) * decoding.samples
+    earlier = sum(map(len, done.values()))
+    with display.bar(f"{model}: answers", total, "answers", done=earlier) as bar:
+
+        def rows():
+            for name, wording in parts:
+                for row in answer_samples(
+                    loaded,
+                    sets[name],
+                    decoding,
+                    model=model,
+                    data=name,
+                    wording=wording,
+                    done=done.get((name, wording.name)),
+                ):
+                    bar.advance(len(row))
+                    yield row
+
+        write_answers(path, rows(), order={(n, s.id): i for n in plan.asked for i, s in enumerate(sets[n])})
+    started.unlink()
+
+
+def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Mapping[str, str]) -> None:
+    """Score a model's answers by every metric of the study."""
+    study, sets = shelf.prepared.study, shelf.prepared.sets
+    folder = shelf.out / "scores" / model
+    metrics = [metric_named(name, study.folder) for name in study.evaluate.metrics]
+    made_from = {**asked, "answers": sha256_of(answers), **metric_origins(metrics, study.folder)}
+    files = {metric.name: folder / f"{file_name(metric.name)}.jsonl" for metric in metrics}
+    if is_finished(folder / MANIFEST, made_from=made_from):
+        return
+    old = recorded_origin(folder / MANIFEST) or {}
+    given: dict[tuple[str, str], list[Answer]] = {}
+    for row in read_jsonl(answers):
+        given.setdefault((row["data"], row["template"]), []).append(Answer(**row))
+    for metric in metrics:
+        if metric.name == "nll" and all(old.get(key) == asked[key] for key in asked) and files["nll"].exists():
+            continue  # the slow one; nothing it depends on has changed
+        lines = []
+        for name in shelf.prepared.plan.asked:
+            for wording in wordings(shelf):
+                samples = {sample.id: sample for sample in sets[name]}
+                if metric.score is None:
+                    display.say(f"{model}: likelihood of the reference answers, {name}")
+                    scores = reference_nll(shelf.wear(model), sets[name], wording=wording)
+                else:
+                    scores = score_answers(metric, samples, given.get((name, wording.name), []))
+                lines += [json_line({**to_json(score), "data": name, "template": wording.name}) for score in scores]
+        write_file(files[metric.name], "".join(lines))
+    write_manifest(folder / MANIFEST, files.values(), made_from=made_from)
+
+
+def metric_origins(metrics: list[Metric], folder: Path) -> dict[str, str]:
+    """Hash the files of the user's own metrics, so that a changed one scores again."""
+    own = {metric.name for metric in metrics if ":" in metric.name}
+    return {f"metric/{name}": sha256_of(folder / name.rpartition(":")[0]) for name in own} | {
+        "metrics": ", ".join(metric.name for metric in metrics)
+    }

@@ -1,0 +1,182 @@
+"""Make a study's models: attach, train, publish; and put the right adapter on when one is asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sightline.errors import StudyError
+from sightline.models.adapters import ADAPTER_FILES, attach_lora, detach_adapter, load_adapter, save_adapter
+from sightline.models.loading import LoadedModel, base_identity, load_model
+from sightline.runner.display import Display
+from sightline.runner.prepare import Prepared, render_samples, study_family
+from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of
+from sightline.study import StepRun, Training, model_location
+from sightline.training.loop import RenderedSet, train
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Shelf:
+    """The study's models: one base in memory at a time, wearing one adapter at a time.
+
+    Args:
+        prepared: the study's data and plan.
+        out: the study's directory.
+        device: where to compute; None chooses.
+    """
+
+    def __init__(self, prepared: Prepared, out: Path, device: object = None) -> None:
+        self.prepared, self.out, self.device = prepared, out, device
+        self._loaded: LoadedModel | None = None
+
+    def base_of(self, model: str) -> str:
+        """Name the base a model sits on, as a location."""
+        study = self.prepared.study
+        other = study.models.get(model)
+        return model_location(study, other.base if other and other.base else study.base)
+
+    def base(self, location: str) -> LoadedModel:
+        """Give a bare base, loading it if another one is in memory."""
+        if self._loaded is None or self._loaded.base != location:
+            self._loaded = None  # let go of the old one before the new one comes
+            study, plan = self.prepared.study, self.prepared.plan
+            precision = next((run.settings.precision for run in plan.runs if run.training), study.hardware.precision)
+            family = study_family(study, plan, location)
+            self._loaded = load_model(location, family, precision=precision, device=self.device)  # pyright: ignore
+        detach_adapter(self._loaded)
+        return self._loaded
+
+    def adapter_folder(self, model: str) -> Path | None:
+        """Say where a model's adapter lies; None for a base."""
+        study = self.prepared.study
+        if model == "base":
+            return None
+        if model in study.models:
+            adapter = study.models[model].adapter
+            return None if adapter is None else Path(model_location(study, adapter))
+        return self.out / "models" / model
+
+    def wear(self, model: str) -> LoadedModel:
+        """Give a model ready to answer."""
+        loaded = self.base(self.base_of(model))
+        folder = self.adapter_folder(model)
+        if folder is not None:
+            load_adapter(loaded, folder)
+        return loaded
+
+    def identity(self, model: str) -> dict[str, str]:
+        """Name exactly what a model is: its base, and its adapter's bytes."""
+        folder = self.adapter_folder(model)
+        weights = {} if folder is None else {name: sha256_of(folder / name) for name in ADAPTER_FILES}
+        return {"base": base_identity(self.base_of(model)), **weights}
+
+
+def origin_of(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Say what a model is made from: parent, rows, settings and seed."""
+    settings = run.settings.model_dump(mode="json", exclude={"save_every", "keep_checkpoints", "seeds"})
+    return {
+        **{f"parent/{key}": value for key, value in shelf.identity(run.parent).items()},
+        **{f"data/{name}": hashes[name] for name in (*run.on, *run.validation)},
+        "settings": sha256_of(json.dumps(settings, sort_keys=True)),
+        "seed": str(run.seed or 0),
+    }
+
+
+def make_model(
+    run: StepRun,
+    shelf: Shelf,
+    hashes: Mapping[str, str],
+    display: Display,
+    accelerator: Accelerator | None = None,
+) -> None:
+    """Train one adapter unless it is there; an interrupted training goes on from its newest checkpoint.
+
+    Raises:
+        StudyError: if a finished model of that name was made from something else.
+    """
+    folder = shelf.out / "models" / run.name
+    made_from = origin_of(run, shelf, hashes)
+    if is_finished(folder / MANIFEST, made_from=made_from):
+        display.say(f"{run.name}: finished earlier")
+        return
+    recorded = recorded_origin(folder / MANIFEST)
+    if recorded is not None and recorded != made_from:
+        differing = sorted(key for key in {*recorded, *made_from} if recorded.get(key) != made_from.get(key))
+        raise StudyError(
+            f"{folder} was made with other {', '.join(differing)}; give another --out, or remove it to train anew"
+        )
+    settings = run.settings
+    loaded = shelf.wear(run.parent)
+    data = _rendered_set(shelf.prepared, loaded, run.on, settings, hashes)
+    validation = _rendered_set(shelf.prepared, loaded, run.validation, settings, hashes) if run.validation else None
+    seed = run.seed or 0
+    if run.parent in ("base", *shelf.prepared.study.models):
+        lora = settings.lora
+        attach_lora(
+            loaded,
+            rank=lora.rank,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+            bias=lora.bias,
+            rslora=lora.rslora,
+            dora=lora.dora,
+            targets=lora.targets,
+            seed=seed,
+        )
+    else:
+        load_adapter(shelf.base(shelf.base_of(run.parent)), folder.parent / run.parent, trainable=True)
+
+    work = folder.parent / f".{run.name}.work"
+    rows = []
+    steps = train(loaded, data, settings, seed=seed, validation=validation, checkpoints=work, accelerator=accelerator)
+    first = next(steps, None)
+    if first is not None:
+        with display.bar(run.name, first.num_steps, "steps", done=first.step - 1) as bar:
+            for record in _chain(first, steps):
+                rows.append({key: value for key, value in asdict(record).items() if value is not None})
+                shown = "" if record.validation_loss is None else f", validation {record.validation_loss:.3f}"
+                bar.advance(text=f"loss {record.loss:.3f}{shown}")
+    if accelerator is None or accelerator.is_main_process:
+        done = _rows_of_checkpoint(work, before=first.step if first else None)
+        made = folder.parent / f".{run.name}.made"
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        save_adapter(loaded, made)
+        (made / "metrics.jsonl").write_text("".join(json_line(row) for row in [*done, *rows]), encoding="utf-8")
+        publish_folder(made, folder, made_from=made_from)
+        shutil.rmtree(work, ignore_errors=True)
+    if accelerator is not None:
+        accelerator.wait_for_everyone()
+    detach_adapter(loaded)
+
+
+def _chain(first, rest):
+    yield first
+    yield from rest
+
+
+def _rows_of_checkpoint(work: Path, *, before: int | None) -> list[dict[str, object]]:
+    """Read the records of the steps an interrupted run had done."""
+    from sightline.training.checkpoint import newest_rows
+
+    return [row for row in newest_rows(work) if before is None or row["step"] < before]  # pyright: ignore
+
+
+def _rendered_set(
+    prepared: Prepared, loaded: LoadedModel, names: tuple[str, ...], settings: Training, hashes: Mapping[str, str]
+) -> RenderedSet:
+    sequences = render_samples(prepared, loaded.family, names, settings)
+    samples = prepared.samples(names)
+    for sample in samples:
+        loaded.features.register(sample.pictures)
+    return RenderedSet(
+        sequences=sequences,
+        image_ids=[sample.image_id for sample in samples],
+        sha256=sha256_of("\n".join(hashes[name] for name in names)),
+    )

@@ -1,0 +1,235 @@
+"""Before any weight is loaded: read the data, render it, check it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from sightline.checking.findings import Finding
+from sightline.checking.rows import check_balance, check_overlap, check_repeats, check_sizes
+from sightline.data.problems import BadRowsError, Loaded, Problem, too_long
+from sightline.data.sets import Source, divide, read_source, samples_sha256
+from sightline.errors import StudyError
+from sightline.records import Sample
+from sightline.study import Cut, Plan, StepRun, Study, Training, plan_study, source_location
+
+if TYPE_CHECKING:
+    from sightline.models.llava import Llava
+    from sightline.trees.render import Rendered
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """A study's data, read and divided.
+
+    Args:
+        study: the study.
+        plan: what it does.
+        sets: "set.split" to its samples.
+        loaded: data set to what its source held, split by split.
+        problems: rows left out or repaired.
+        too_long: rows that do not fit in a row of tokens, by id.
+    """
+
+    study: Study
+    plan: Plan
+    sets: dict[str, tuple[Sample, ...]]
+    loaded: dict[str, dict[str, Loaded]]
+    problems: list[Problem] = field(default_factory=list)
+    rendered: dict[tuple[str, ...], list[Rendered]] = field(default_factory=dict)
+
+    @property
+    def on_bad_row(self) -> Literal["stop", "skip"]:
+        """Skip bad rows only if every step that trains says so."""
+        asked = {run.settings.on_bad_row for run in self.plan.runs if run.training}
+        return "skip" if asked == {"skip"} else "stop"
+
+    def samples(self, names: Sequence[str]) -> tuple[Sample, ...]:
+        """Put sets together; ids stay unique by their set's name where they would clash."""
+        if len(names) == 1:
+            return self.sets[names[0]]
+        together = [(name, sample) for name in names for sample in self.sets[name]]
+        if len({sample.id for _, sample in together}) == len(together):
+            return tuple(sample for _, sample in together)
+        return tuple(dataclasses.replace(sample, id=f"{name}/{sample.id}") for name, sample in together)
+
+
+def read_data(study: Study) -> Prepared:
+    """Read and divide every data set the study needs.
+
+    Raises:
+        BadRowsError: if rows cannot be used and the study does not skip them.
+        DataError: if a source cannot be read or divided.
+    """
+    plan = plan_study(study)
+    prepared = Prepared(study=study, plan=plan, sets={}, loaded={})
+    needed = {name.rpartition(".")[0] for name in plan.data}
+    for name, block in study.data.items():
+        if name not in needed or not block.source:
+            continue
+        source = Source(
+            location=source_location(study, block),
+            root=study.folder / study.data_root,
+            format=block.format,
+            subset=block.subset,
+            columns=block.columns,
+            images=block.images,
+            take=block.take,
+            where=block.where,
+            seed=block.seed,
+        )
+        loaded = prepared.loaded[name] = read_source(source)
+        prepared.problems += [problem for part in loaded.values() for problem in part.problems]
+    faults = tuple(problem for problem in prepared.problems if not problem.repaired)
+    if faults and prepared.on_bad_row == "stop":
+        # Together, so that one data set's bad rows do not hide another's.
+        raise BadRowsError(faults, num_rows=sum(p.num_rows for s in prepared.loaded.values() for p in s.values()))
+    for name, loaded in prepared.loaded.items():
+        split = study.data[name].split
+        parts = divide(
+            name,
+            loaded,
+            on_bad_row=prepared.on_bad_row,
+            shares=split.shares,
+            released=split.released,
+            cuts={cut: (part.from_, part.share) for cut, part in split.parts.items() if isinstance(part, Cut)},
+            by=split.by,
+            seed=study.data[name].seed,
+        )
+        prepared.sets.update({f"{name}.{part}": samples for part, samples in parts.items()})
+    if study.evaluate.rows is not None:
+        for name in plan.asked:
+            prepared.sets[name] = prepared.sets[name][: study.evaluate.rows]
+    return prepared
+
+
+def common_setting(plan: Plan, name: str, default: object) -> object:
+    """Return a setting that every answer depends on, and that therefore must not differ between steps.
+
+    Raises:
+        StudyError: if it does; the models would be asked different questions.
+    """
+    values = {getattr(run.settings, name) for run in plan.runs if run.training}
+    if len(values) > 1:
+        raise StudyError(f"steps differ in {name} ({sorted(map(str, values))}); their answers could not be compared")
+    return values.pop() if values else default
+
+
+def study_family(study: Study, plan: Plan, location: str) -> Llava:
+    """Load template and image processor as all steps agree on them."""
+    from sightline.models.loading import load_family
+
+    template = str(common_setting(plan, "template", "own"))
+    return load_family(
+        location,
+        pad_square=bool(common_setting(plan, "pad_square", False)),
+        template_file=None if template == "own" else study.folder / template,
+    )
+
+
+def wording_of(plan: Plan, text: str) -> tuple[str, str | None]:
+    """Return the question's wording with the steps' suffix, and their system turn."""
+    suffix = str(common_setting(plan, "question_suffix", ""))
+    system = common_setting(plan, "system", None)
+    return text.replace("{question}", "{question}" + suffix), None if system is None else str(system)
+
+
+def render_samples(prepared: Prepared, family: Llava, names: Sequence[str], settings: Training) -> list[Rendered]:
+    """Render training or validation sets, once per set and way of rendering; rows too long are bad rows.
+
+    Raises:
+        BadRowsError: if a row is longer than a row of tokens may be and the study does not skip it.
+    """
+    from sightline.trees.render import render, reword
+
+    key = (*names, settings.train_on, settings.eos, settings.question_suffix, str(settings.system))
+    if key in prepared.rendered:
+        return prepared.rendered[key]
+    limit = settings.row_tokens if isinstance(settings.row_tokens, int) else family.context_length
+    sequences, long = [], []
+    for sample in prepared.samples(names):
+        sequence = render(
+            family,
+            reword(sample.messages, "{question}" + settings.question_suffix, system=settings.system),
+            sample.pictures,
+            sample.answer,
+            train_on=settings.train_on,
+            end=settings.eos,
+            name=sample.origin or sample.id,
+        )
+        if len(sequence) > limit:
+            long.append(too_long(sample, num_tokens=len(sequence), limit=limit))
+        sequences.append(sequence)
+    if long:
+        if prepared.on_bad_row == "stop":
+            raise BadRowsError(tuple(long), num_rows=len(sequences))
+        prepared.problems += long
+        for name in names:
+            gone = {problem.id for problem in long}
+            prepared.sets[name] = tuple(s for s in prepared.sets[name] if s.id not in gone)
+        sequences = [sequence for sequence in sequences if len(sequence) <= limit]
+    prepared.rendered[key] = sequences
+    return sequences
+
+
+def check_prepared(prepared: Prepared, family: Llava | None) -> list[Finding]:
+    """Look at everything that can be looked at before training.
+
+    Args:
+        prepared: the data.
+        family: template and tokenizer; without them only the rows are looked at.
+
+    Returns:
+        Findings, faults first; those the study accepts carry its reason.
+    """
+    findings: list[Finding] = []
+    # What validation has seen chooses the model, so for the test set it counts as training.
+    train = {name: prepared.sets[name] for run in prepared.plan.runs for name in (*run.on, *run.validation)}
+    test = {name: prepared.sets[name] for name in prepared.plan.asked}
+    for name, samples in {**train, **test}.items():
+        findings += check_sizes(name, samples)
+        findings += check_repeats(name, samples)
+        findings += check_balance(name, samples)
+    findings += check_overlap(train, test)
+    if family is not None:
+        findings += _check_rendered(prepared, family, prepared.plan.runs)
+    accepted = prepared.study.accept
+    order = {"fault": 0, "warning": 1, "note": 2}
+    return sorted(
+        (dataclasses.replace(finding, accepted=accepted.get(finding.name)) for finding in findings),
+        key=lambda finding: order[finding.severity],
+    )
+
+
+def _check_rendered(prepared: Prepared, family: Llava, runs: Sequence[StepRun]) -> list[Finding]:
+    from sightline.checking.labels import check_labels, check_sharing
+
+    findings: list[Finding] = []
+    seen: set[tuple[object, ...]] = set()
+    for run in runs:
+        settings = run.training
+        if settings is None:
+            continue
+        key = (run.on, settings.train_on, settings.eos, settings.question_suffix, settings.system)
+        if key in seen:
+            continue
+        seen.add(key)
+        sequences = render_samples(prepared, family, run.on, settings)
+        samples = prepared.samples(run.on)
+        name = ", ".join(run.on)
+        findings += check_labels(name, samples, sequences, family.end_token_ids)
+        row_tokens = settings.row_tokens if isinstance(settings.row_tokens, int) else max(map(len, sequences)) * 4
+        findings += check_sharing(name, samples, sequences, row_tokens)
+    return findings
+
+
+def set_hashes(sets: Mapping[str, tuple[Sample, ...]]) -> dict[str, str]:
+    """Hash every data set's rows."""
+    return {name: samples_sha256(samples) for name, samples in sets.items()}
+
+
+def problems_json(prepared: Prepared) -> list[dict[str, object]]:
+    """Turn problems into plain values for `data/problems.json`."""
+    return [dataclasses.asdict(problem) for problem in prepared.problems]

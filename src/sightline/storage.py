@@ -1,0 +1,125 @@
+"""Files that are either whole or absent: written under a temporary name, renamed, vouched for by a manifest.
+
+Work counts as finished when its manifest is there, which is written last and holds the hash of every file that was
+made and of what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import CorruptError
+
+MANIFEST = "manifest.json"
+
+
+def sha256_of(content: bytes | str | Path) -> str:
+    """Hash bytes, text (as UTF-8) or a file's content."""
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Write JSON so that equal values are equal text: keys sorted, floats in full, not-a-number refused."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def json_line(value: Any) -> str:
+    """Write one line of a JSONL file."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read our own JSONL; a file that is not there has no rows."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Replace a file as a whole; a crash leaves the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def publish_folder(temporary: Path, final: Path, *, made_from: Mapping[str, str] | None = None) -> None:
+    """Vouch for everything in a temporary folder and give the folder its name, replacing an older one."""
+    files = sorted(file for file in temporary.rglob("*") if file.is_file() and file.name != MANIFEST)
+    for file in files:
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    write_manifest(temporary / MANIFEST, files, made_from=made_from or {})
+    if final.exists():
+        discarded = final.with_name(f".{final.name}.old")
+        shutil.rmtree(discarded, ignore_errors=True)
+        final.replace(discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
+    temporary.replace(final)
+    _sync_folder(final.parent)
+
+
+def write_manifest(manifest: Path, files: Iterable[Path], *, made_from: Mapping[str, str]) -> None:
+    """Vouch for files: their hashes, named from the manifest's folder, and the hashes of what they were made from."""
+    hashes = {os.path.relpath(file, manifest.parent).replace(os.sep, "/"): sha256_of(file) for file in files}
+    write_file(manifest, canonical_json({"files": hashes, "made_from": dict(made_from)}))
+
+
+def is_finished(manifest: Path, *, made_from: Mapping[str, str] | None = None) -> bool:
+    """Say whether all that a manifest vouches for is whole and, when given, was made from just this."""
+    try:
+        check_manifest(manifest)
+    except CorruptError:
+        return False
+    return made_from is None or recorded_origin(manifest) == dict(made_from)
+
+
+def recorded_origin(manifest: Path) -> dict[str, str] | None:
+    """Read what the files were made from; None when no manifest is there."""
+    try:
+        return json.loads(manifest.read_text(encoding="utf-8"))["made_from"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def check_manifest(manifest: Path) -> None:
+    """Compare files with the manifest that vouches for them.
+
+    Raises:
+        CorruptError: naming the first file that is missing or differs.
+    """
+    try:
+        hashes = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CorruptError(f"{manifest}: not there or not readable; what it vouches for was never finished") from error
+    for name, expected in hashes.items():
+        file = manifest.parent / name
+        if not file.is_file():
+            raise CorruptError(f"{file} is missing")
+        if sha256_of(file) != expected:
+            raise CorruptError(f"{file} does not match its hash; it was changed or torn")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; needed on Linux, refused elsewhere."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,267 @@
+"""The keys of a study file, block by block. What they mean together is `plan`'s business."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from sightline.study.keys import Keys, Name, Names, key
+from sightline.study.steps import Step
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Reason = Annotated[str, Field(pattern=r"\S")]
+
+
+class Cut(Keys):
+    """A split cut out of one that the source releases."""
+
+    from_: str = key(alias="from")
+    """The source's split that loses these rows."""
+    share: Share = key()
+    """Share of that split's groups (`by`) that is cut out."""
+
+
+class Split(Keys):
+    """How rows are divided: each further key is a split's name.
+
+    A number is a share of all rows, a word is a split that the source releases, and
+    `{from: SPLIT, share: S}` cuts a share out of a released one.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Share | str | Cut] = Field(init=False)
+
+    by: Literal["image", "row"] = key("image", "questions about one picture must not meet on both sides")
+    """What stays together: all rows of a picture, or nothing."""
+
+    @property
+    def parts(self) -> dict[str, float | str | Cut]:
+        """Every split with what it is made of, in the order given."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Splits that are a share of all rows."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, float)}
+
+    @property
+    def released(self) -> dict[str, str]:
+        """Splits that the source releases, with its name for each."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, str)}
+
+    @property
+    def cuts(self) -> dict[str, Cut]:
+        """Splits cut out of a released one."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, Cut)}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Split:
+        if not self.parts:
+            raise ValueError("names no split; write for example {train: 0.8, validation: 0.1, test: 0.1}")
+        if self.shares and (self.released or self.cuts):
+            raise ValueError("mixes shares of all rows with released splits; write {from: SPLIT, share: S}")
+        if self.shares and not math.isclose(total := sum(self.shares.values()), 1, abs_tol=1e-6):
+            raise ValueError(f"has shares that add up to {total:g}; make it 1, and use `take` for fewer rows")
+        for name, cut in self.cuts.items():
+            if cut.from_ not in self.released.values():
+                raise ValueError(f"cuts {name} from {cut.from_!r}, which is not among {sorted(self.released.values())}")
+        return self
+
+
+DEFAULT_SPLIT = Split.model_validate({"train": 0.8, "validation": 0.1, "test": 0.1})
+
+
+class Data(Keys):
+    """One data set: where its rows come from and how they are divided."""
+
+    source: str | None = key(None, "needed unless `mix` is given")
+    """A file or folder (from `data_root`), a hub name, or `builtin:phantom`."""
+    subset: str | None = key(None, "the source's default")
+    """Configuration of the source."""
+    format: str | None = key(None, "found out from the file")
+    """How rows are read: the name of a known data set or layout."""
+    columns: dict[str, str | list[str] | None] = key({}, "found out from the names")
+    """Our field (`image`, `question`, `answer`, ...) to the source's column."""
+    images: int | str | None = key(None, "the format's own, or the file's folder")
+    """Folder that picture paths start from; for `builtin:phantom`, how many pictures to draw."""
+    take: int | None = key(None, "all", ge=1)
+    """First rows of each of the source's splits to keep, after `where`."""
+    where: dict[str, str | int | float | bool | list[str | int | float | bool]] = key({}, "every row")
+    """Columns with the value, or the list of values, that a row must have."""
+    mix: dict[str, Annotated[float, Field(gt=0)]] = key({}, "no mixing")
+    """Other sets (`set.split`) with their weights, in place of a source."""
+    split: Split = key(DEFAULT_SPLIT, "80/10/10 is common for small sets")
+    """Split names with shares, or with the source's own split names."""
+    seed: int = key(0, "a fixed number, so that everyone cuts alike")
+    """Seed of the split, and of `builtin:phantom`'s pictures."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Data:
+        if bool(self.source) == bool(self.mix):
+            raise ValueError("needs exactly one of source and mix")
+        drawn = (self.source or "").startswith("builtin:")
+        if isinstance(self.images, int) and (not drawn or self.images < 1):
+            raise ValueError(f"images = {self.images}: a number is for builtin:phantom, from 1 on; else give a folder")
+        if isinstance(self.images, str) and drawn:
+            raise ValueError(f"images = {self.images!r}: builtin:phantom draws its pictures; give their number")
+        return self
+
+
+def with_source(block: Any) -> Any:
+    """Read `my.csv` as `{source: my.csv}`."""
+    return {"source": block} if isinstance(block, str) else block
+
+
+def with_names(data: Any) -> Any:
+    """Read one file, or one data set's block, as a set named `data`."""
+    if isinstance(data, str) or (isinstance(data, dict) and isinstance(data.get("source"), str)):
+        data = {"data": data}
+    return {name: with_source(block) for name, block in data.items()} if isinstance(data, dict) else data
+
+
+DataSets = Annotated[
+    dict[Name, Annotated[Data, BeforeValidator(with_source, json_schema_input_type=str | Data)]],
+    BeforeValidator(with_names, json_schema_input_type=str | Data | dict[Name, str | Data]),
+]
+
+
+class OtherModel(Keys):
+    """A model that this study did not make."""
+
+    base: str | None = key(None, "the study's base")
+    """A hub name, a folder, or `builtin:tiny`."""
+    adapter: str | None = key(None, "none")
+    """An adapter on that base: a hub name or a folder."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> OtherModel:
+        if self.base is None and self.adapter is None:
+            raise ValueError("needs base, adapter or both")
+        return self
+
+
+class Evaluate(Keys):
+    """What every model is asked."""
+
+    on: Names = key((), "the only data set's test split")
+    """Test data, as `set.split`; a name or a list."""
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = key(
+        ("exact_match", "closed_accuracy", "open_recall", "nll"),
+        "LLaVA-Med: accuracy of closed questions, recall of open ones",
+    )
+    """Metrics, the primary one first; a name, a judge, or `file.py:function`."""
+    prompts: Annotated[dict[Name, str], Field(min_length=1)] = key({"plain": "{question}"}, "questions as they are")
+    """Wordings by name; `{question}` stands for the question."""
+    models: Names | None = key(None, "base, every step's models, and `models`")
+    """The models to ask."""
+    untouched: str | None = key(None, "none")
+    """A set (`set.split`) outside the training domain, which shows what was forgotten."""
+    max_new_tokens: int = key(64, "VQA answers are shorter; raise it for descriptions", ge=1)
+    """Longest answer, in tokens."""
+    num_beams: int = key(1, "greedy", ge=1)
+    """Beams of beam search."""
+    temperature: float = key(0.0, "greedy: the same answer every time", ge=0)
+    """Sampling temperature; 0 is greedy."""
+    rows: int | None = key(None, "all", ge=1)
+    """First rows of each set to ask."""
+
+    @model_validator(mode="after")
+    def _asks_the_question(self) -> Evaluate:
+        for name, wording in self.prompts.items():
+            if "{question}" not in wording:
+                raise ValueError(f"prompts.{name} = {wording!r} does not contain {{question}}")
+        if len(set(self.metrics)) != len(self.metrics):
+            raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}")
+        return self
+
+
+class Judge(Keys):
+    """A model that scores answers."""
+
+    kind: Literal["critic", "pairwise", "medical", "rubric", "shr"] = key()
+    """What it is asked."""
+    server: str | None = key(None, "one of server and base is needed")
+    """Address of an OpenAI-compatible server."""
+    base: str | None = key(None, "one of server and base is needed")
+    """A local model: hub name or folder."""
+    model: str | None = key(None, "the server's only model")
+    """The model's name on the server."""
+    key_env: str | None = key(None, "no key")
+    """Environment variable that holds the key."""
+    send_images: bool = key(False, "pictures stay on the machine")
+    """Whether pictures may leave the machine for this server."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Judge:
+        if (self.server is None) == (self.base is None):
+            raise ValueError("needs exactly one of server and base")
+        return self
+
+
+class Compare(Keys):
+    """A question the study answers, stated beforehand."""
+
+    model: str = key()
+    """The model in question: `step`, `step.member` or `step.member@seed`."""
+    against: str = key("base", "the untuned model")
+    """The model it is compared with."""
+    by: str | None = key(None, "the first metric of `evaluate`")
+    """The metric that decides."""
+    margin: float | None = key(None, "a difference is asked for", gt=0)
+    """Ask instead whether `model` is no worse than `against` by more than this."""
+
+
+class Hardware(Keys):
+    """Defaults for every step."""
+
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = key("auto", "bf16 where the accelerator has it, else fp32")
+    """Number format of the frozen weights and of matrix products."""
+    memory_gib: float | Literal["auto"] = key("auto", "what the accelerator has")
+    """Memory that may be used per accelerator, in GiB."""
+    row_tokens: int | Literal["auto"] = key("auto", "what fits in memory")
+    """Tokens per micro-batch."""
+
+
+class Budget(Keys):
+    """What the study may cost."""
+
+    gpu_hours: float | None = key(None, "no limit", gt=0)
+    """Accelerator hours, over all accelerators; the study stops cleanly at the limit."""
+
+
+class Study(Keys):
+    """A research study: what is asked, of which models, on which data."""
+
+    name: Name = key("study", "the study file's name")
+    """Name of the study, and of its folder under `studies/`."""
+    base: str = key()
+    """The model that is tuned: a hub name, a folder, or `builtin:tiny`."""
+    data: DataSets = key()
+    """Data sets by name. A file or a single block is short for one set named `data`."""
+    steps: dict[Name, Step] = key({}, "one `sft` on the only data set's train split")
+    """What is made, by name; each takes `from` (a model) and `on` (data)."""
+    models: dict[Name, OtherModel] = key({}, "none")
+    """Models that this study did not make, asked the same questions."""
+    evaluate: Evaluate = key(Evaluate(), "see below")
+    """What every model is asked."""
+    judges: dict[Name, Judge] = key({}, "none")
+    """Models that score answers; each is a metric under its name."""
+    compare: tuple[Compare, ...] = key((), "every model that a step made, against base")
+    """The study's questions. Everything else in the report is exploratory."""
+    hardware: Hardware = key(Hardware(), "see below")
+    """Defaults that a step may override."""
+    accept: dict[str, Reason] = key({}, "no fault is accepted")
+    """Faults that `check` found and the study goes past, by name, with the reason that the report prints."""
+    budget: Budget = key(Budget(), "no limit")
+    """What the study may cost."""
+    data_root: str = key(".", "the study file's folder")
+    """Folder that relative sources start from; itself relative to `folder`."""
+    smoke: dict[str, Any] = key({}, "nothing")
+    """Keys that `--smoke` sets in addition to what it does by itself."""
+    folder: Path = key(Path("."), "the study file's folder")
+    """Folder that relative paths start from; written into a study's record so that it can be read from elsewhere."""
+    notes: tuple[str, ...] = key((), "none")
+    """Remarks the report prints, such as what `--smoke` replaced."""

@@ -1,0 +1,110 @@
+"""What `--smoke` puts in place of a study's models and data, so that its whole path runs in minutes anywhere."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from sightline.study.plan import grid_members
+from sightline.study.schema import Data, Study
+from sightline.study.text import flatten
+from sightline.study.training import Training
+
+NUM_IMAGES = 24
+MAX_STEPS = 4
+BATCH_SIZE = 8
+NUM_ROWS = 24
+NEW_TOKENS = 12
+
+SMALL = {  # training keys with their largest value
+    "max_steps": MAX_STEPS,
+    "batch_size": BATCH_SIZE,
+    "save_every": MAX_STEPS // 2,
+    "eval_every": MAX_STEPS // 2,
+}
+UNSIZED = ("epochs", "row_tokens", "precision", "min_pixels", "max_pixels")  # keys that fit the real model alone
+EXTRAS = (  # training key, the values that ask for an extra, the package that brings it
+    ("quantize", ("nf4", "int8"), "bitsandbytes"),
+    ("optimizer", ("adamw_8bit",), "bitsandbytes"),
+    ("offload", ("optimizer", "parameters"), "deepspeed"),
+)
+
+
+def smoke_values(study: Study) -> dict[str, Any]:
+    """Give the plain values of a study that asks the same of the builtin model and data, in small.
+
+    Args:
+        study: the study as written.
+
+    Returns:
+        Values for `Study`, with a note for everything replaced or dropped.
+    """
+    values = study.model_dump(mode="json")
+    notes = list(study.notes)
+    if study.base != "builtin:tiny":
+        notes.append(f"smoke test: builtin:tiny in place of {study.base}")
+    for name, other in study.models.items():
+        notes.append(f"smoke test: builtin:tiny in place of {other.adapter or other.base} ({name})")
+        values["models"][name] = {"base": "builtin:tiny"}
+    for name, judge in study.judges.items():
+        notes.append(f"smoke test: builtin:tiny in place of {judge.server or judge.base} ({name})")
+        values["judges"][name] = {"kind": judge.kind, "base": "builtin:tiny"}
+    for name, data in study.data.items():
+        if data.source and data.source != "builtin:phantom":
+            notes.append(f"smoke test: builtin:phantom in place of {data.source} ({name})")
+        if data.source:
+            values["data"][name] = _phantom(data)
+    for name, step in values["steps"].items():
+        _shrink_step(step, f"steps.{name}", notes)
+    evaluate = values["evaluate"]
+    evaluate["rows"] = min(evaluate["rows"] or NUM_ROWS, NUM_ROWS)
+    evaluate["max_new_tokens"] = min(evaluate["max_new_tokens"], NEW_TOKENS)
+    name = study.name if study.name.endswith("-smoke") else f"{study.name}-smoke"
+    # The smoke test's own overrides are spent once it is made, so that its record can be read again as it is.
+    return values | {"name": name, "base": "builtin:tiny", "budget": {}, "hardware": {}, "smoke": {}, "notes": notes}
+
+
+def _phantom(data: Data) -> dict[str, Any]:
+    """Drawn data with the same split names: the shares as they are, released splits by a rule of thumb."""
+    builtin = data.source == "builtin:phantom"
+    images = data.images if isinstance(data.images, int) else NUM_IMAGES
+    split = data.split.model_dump(mode="json")
+    if not data.split.shares:
+        weights = {name: 2 if name == "train" else 1 for name in data.split.parts}
+        split = {name: weight / sum(weights.values()) for name, weight in weights.items()} | {"by": data.split.by}
+    return {
+        "source": "builtin:phantom",
+        "subset": data.subset if builtin else None,
+        "images": min(images, NUM_IMAGES),
+        "split": split,
+        "seed": data.seed,
+    }
+
+
+def _shrink_step(step: dict[str, Any], where: str, notes: list[str]) -> None:
+    if "rows" in step:
+        step["rows"] = min(step["rows"] or NUM_ROWS, NUM_ROWS)
+    if "batch_size" not in step:
+        return
+    # A grid names its members after their values; as members they keep those names while sizes shrink.
+    members = step["members"] or grid_members(step["grid"], where)
+    step["grid"], step["members"] = {}, {name: dict(flatten(block)) for name, block in members.items()}
+    paths = {where: step} | {f"{where}.members.{name}": block for name, block in step["members"].items()}
+    for path, block in paths.items():
+        _drop_absent_extras(block, path, notes)
+        for name in SMALL.keys() & block.keys():
+            block[name] = block[name] and min(block[name], SMALL[name])
+    for block in step["members"].values():
+        for name in {*UNSIZED, "max_steps", "stages"} & block.keys():
+            del block[name]
+    for name in UNSIZED:
+        step.pop(name)
+    step["max_steps"] = step["max_steps"] or MAX_STEPS
+    step["stages"] = [stage | {"epochs": None, "max_steps": 1} for stage in step["stages"]]
+
+
+def _drop_absent_extras(block: dict[str, Any], path: str, notes: list[str]) -> None:
+    for name, values, package in EXTRAS:
+        if block.get(name) in values and importlib.util.find_spec(package) is None:
+            notes.append(f"smoke test: {path}.{name} = {block[name]} dropped; {package} is not installed")
+            block[name] = Training.model_fields[name].default

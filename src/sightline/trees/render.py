@@ -1,0 +1,228 @@
+"""From a conversation to tokens: the model's own chat template, and which tokens are learnt.
+
+The conversation is rendered whole and tokenised whole, once as it is asked (with the generation prompt) and once
+as it is answered. Whatever follows the first is the answer: character offsets decide, never re-tokenised pieces.
+
+Shapes: L tokens of one sequence, A position axes (1, or 3 for M-RoPE).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.errors import DataError, UnsupportedModelError
+from sightline.records import Message, Picture
+
+
+class Template(Protocol):
+    """What rendering must know of a model; `models` has one for every family."""
+
+    image_token: str
+    """The text that stands for one image token; the template writes it once per picture."""
+    image_token_id: int
+    end_tokens: tuple[str, ...]
+    """Texts with which the template may end an answer; the first is appended where it ends without one."""
+
+    def chat_text(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
+        """Render a conversation by the model's own chat template; one `image_token` per picture."""
+        ...
+
+    def tokenize(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return token ids [L] and their character spans [L, 2]; tokens without text have empty spans."""
+        ...
+
+    def num_image_tokens(self, picture: Picture) -> int:
+        """Say how many image tokens the model's processor makes of a picture."""
+        ...
+
+    def picture_key(self, picture: Picture) -> str:
+        """Name what the model sees of a picture: its pixels and everything the processor does to them."""
+        ...
+
+    def positions(self, token_ids_L: NDArray[np.int64], pictures: Sequence[Picture]) -> NDArray[np.int64]:
+        """Return the family's own position ids [A, L] of one whole sequence."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rendered:
+    """One conversation as the model sees it.
+
+    Args:
+        token_ids_L: int64[L].
+        positions_AL: int64[A, L].
+        picture_L: int64[L], which of `pictures` an image token shows; -1 for text.
+        offset_L: int64[L], which of that picture's features an image token carries; 0 for text.
+        weight_L: float64[L], how much each token's log-probability counts; 0 where nothing is learnt.
+        num_prompt: tokens before the answer.
+        pictures: `Template.picture_key` of each picture.
+        straddles: whether a token reaches over the border between prompt and answer, so that generation
+            starts from other ids than training saw.
+    """
+
+    token_ids_L: NDArray[np.int64]
+    positions_AL: NDArray[np.int64]
+    picture_L: NDArray[np.int64]
+    offset_L: NDArray[np.int64]
+    weight_L: NDArray[np.float64]
+    num_prompt: int
+    pictures: tuple[str, ...]
+    straddles: bool = False
+
+    def __len__(self) -> int:
+        return len(self.token_ids_L)
+
+
+def render(
+    template: Template,
+    messages: Sequence[Message],
+    pictures: Sequence[Picture],
+    answer: str | None,
+    *,
+    train_on: Literal["answer", "all"] = "answer",
+    end: Literal["auto", "none"] = "auto",
+    name: str = "",
+) -> Rendered:
+    """Render a prompt, with its answer when there is one.
+
+    Args:
+        template: the model's.
+        messages: the prompt; the last message is the user's.
+        pictures: those the messages refer to by index.
+        answer: what is to be learnt or scored; None for a prompt to be answered.
+        train_on: "answer" learns the answer and its end, "all" every token that is not an image token.
+        end: "auto" appends the end token where the template gives none; "none" leaves the answer open.
+        name: the row, for errors.
+
+    Raises:
+        DataError: if the text itself holds the image token, or an answer yields no token.
+        UnsupportedModelError: if the template moves pictures, or rewrites the prompt once it is answered.
+    """
+    prompt_text = template.chat_text(messages, generation_prompt=True)
+    order = _check_pictures(template, prompt_text, messages, len(pictures), name)
+    prompt_text = _expand(template, prompt_text, order, pictures)
+    prompt_ids, _ = template.tokenize(prompt_text)
+    if answer is None:
+        return _assemble(template, prompt_ids, order, pictures, np.zeros(len(prompt_ids)), len(prompt_ids), False)
+
+    answered = [*messages, Message(role="assistant", content=(answer,))]
+    text = _expand(template, template.chat_text(answered, generation_prompt=False), order, pictures)
+    if not text.startswith(prompt_text):
+        raise UnsupportedModelError(
+            f"{name}: the chat template writes the prompt differently once it is answered, so what is trained is not "
+            f"what is asked; found {text[: len(prompt_text)][-60:]!r} where the question ends {prompt_text[-60:]!r}. "
+            "Use a template whose generation prompt begins every answer (template: FILE)"
+        )
+    text = _close(template, text, len(prompt_text), answer, end)
+    ids, spans = template.tokenize(text)
+    straddles = not np.array_equal(ids[: len(prompt_ids)], prompt_ids)
+    # Tokens that end before the border belong to the prompt; one that straddles it is shown to the user by the check.
+    is_answer = (spans[:, 0] >= len(prompt_text)) & (spans[:, 1] > spans[:, 0])
+    if not is_answer.any():
+        raise DataError(f"{name}: the answer {answer!r} yields no token of its own; give an answer with text")
+    num_prompt = int(np.argmax(is_answer))
+    learnt = is_answer if train_on == "answer" else ids != template.image_token_id
+    return _assemble(template, ids, order, pictures, learnt.astype(np.float64), num_prompt, straddles)
+
+
+def _close(template: Template, text: str, border: int, answer: str, end: Literal["auto", "none"]) -> str:
+    """Cut what the template puts after the answer's end token; where it gives none, strip padding and append one."""
+    start = text.find(answer.strip(), border)
+    after = (start if start >= 0 else border) + len(answer.strip())
+    ends = [(text.find(token, after), token) for token in template.end_tokens if text.find(token, after) >= 0]
+    if ends:
+        found, token = min(ends)
+        return text[: found + len(token)]
+    return text.rstrip() + (template.end_tokens[0] if end == "auto" else "")
+
+
+def _check_pictures(
+    template: Template, text: str, messages: Sequence[Message], num_pictures: int, name: str
+) -> list[int]:
+    """Return the pictures in the order the text shows them, having checked that they stand where they were put."""
+    order = [part for message in messages for part in message.content if isinstance(part, int)]
+    found = text.count(template.image_token)
+    if any(template.image_token in message.text for message in messages):
+        raise DataError(f"{name}: the text contains {template.image_token!r}, which stands for a picture; remove it")
+    if found != len(order) or len(set(order)) != num_pictures:
+        raise DataError(
+            f"{name}: {num_pictures} pictures, but the rendered prompt shows {found}; use each picture once"
+        )
+    cursor = 0
+    for message in messages:
+        for part in message.content:
+            piece = template.image_token if isinstance(part, int) else part.strip()
+            at = text.find(piece, cursor)
+            if at < 0:
+                raise UnsupportedModelError(
+                    f"{name}: the chat template does not keep the order of pictures and text "
+                    f"(looked for {piece[:60]!r} after {text[:cursor][-40:]!r}); put the pictures where the template "
+                    "puts them, or give a template of your own (template: FILE)"
+                )
+            cursor = at + len(piece)
+    return order
+
+
+def _expand(template: Template, text: str, order: Sequence[int], pictures: Sequence[Picture]) -> str:
+    pieces = text.split(template.image_token)
+    tokens = [template.image_token * template.num_image_tokens(pictures[index]) for index in order]
+    return "".join(piece + token for piece, token in zip(pieces, [*tokens, ""], strict=True))
+
+
+def _assemble(
+    template: Template,
+    ids: NDArray[np.int64],
+    order: Sequence[int],
+    pictures: Sequence[Picture],
+    weight_L: NDArray[np.float64],
+    num_prompt: int,
+    straddles: bool,
+) -> Rendered:
+    picture_L = np.full(len(ids), -1, dtype=np.int64)
+    offset_L = np.zeros(len(ids), dtype=np.int64)
+    slots = np.flatnonzero(ids == template.image_token_id)
+    counts = [template.num_image_tokens(pictures[index]) for index in order]
+    if sum(counts) != len(slots):
+        raise UnsupportedModelError(
+            f"the tokenizer makes {len(slots)} image tokens of {sum(counts)}; {template.image_token!r} is not special"
+        )
+    picture_L[slots] = np.repeat(np.asarray(order, dtype=np.int64), counts)
+    offset_L[slots] = np.concatenate([np.arange(count) for count in counts]) if counts else 0
+    return Rendered(
+        token_ids_L=ids,
+        positions_AL=template.positions(ids, [pictures[index] for index in order]),
+        picture_L=picture_L,
+        offset_L=offset_L,
+        weight_L=weight_L,
+        num_prompt=num_prompt,
+        pictures=tuple(template.picture_key(picture) for picture in pictures),
+        straddles=straddles,
+    )
+
+
+def reword(messages: Sequence[Message], wording: str, *, system: str | None = None) -> tuple[Message, ...]:
+    """Put the last question into another wording, e.g. "{question} Answer briefly."; add a system turn when given.
+
+    Pictures keep their place: the wording's text before `{question}` goes before the question's first text, the rest
+    after its last.
+    """
+    before, _, after = wording.partition("{question}")
+    last = messages[-1]
+    texts = [place for place, part in enumerate(last.content) if isinstance(part, str)]
+    content = list(last.content)
+    if texts:
+        content[texts[0]] = before + str(content[texts[0]])
+        content[texts[-1]] = str(content[texts[-1]]) + after
+    elif before + after:
+        content.append(before + after)
+    head = () if system is None else (Message(role="system", content=(system,)),)
+    return (*head, *messages[:-1], Message(role=last.role, content=tuple(content)))
+
+
+Renderer = Callable[[int], Rendered]
+"""Gives the rendered sample with that number; renders lazily or looks up."""

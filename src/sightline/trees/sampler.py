@@ -1,0 +1,146 @@
+"""Which samples meet in one optimizer step, and in which rows.
+
+Sharing pays only if an image's questions meet in one step. So chunks of an image's questions are shuffled, not single
+questions; `batch_size` still counts samples. The list of samples in a step depends on data, seed and epoch only: the
+ranks split it afterwards, by tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from sightline.errors import DataError
+from sightline.trees.render import Rendered
+from sightline.trees.row import Row, build_tree, join_rows
+
+
+def plan_epoch(
+    image_ids: Sequence[str], *, batch_size: int, branch_cap: int | None, seed: int, epoch: int
+) -> list[tuple[int, ...]]:
+    """List the samples of each optimizer step of one epoch; every sample comes exactly once.
+
+    Args:
+        image_ids: each sample's image group, in the order of the data.
+        batch_size: samples per step; the last step may have fewer.
+        branch_cap: most samples of one image that stay together; None for `batch_size`.
+        seed: with `epoch`, the only source of randomness.
+        epoch: from 0.
+
+    Returns:
+        Sample numbers, step by step. A chunk that does not fit is cut; its rest opens the next step.
+    """
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+    cap = min(branch_cap or batch_size, batch_size)
+    chunks = []
+    for members in group_by_image(image_ids):
+        shuffled = rng.permutation(members)
+        chunks += [shuffled[start : start + cap] for start in range(0, len(shuffled), cap)]
+    order = np.concatenate([chunks[index] for index in rng.permutation(len(chunks))])
+    return [tuple(int(i) for i in order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
+
+
+def group_by_image(image_ids: Iterable[str]) -> list[list[int]]:
+    """Collect the numbers of the samples of each image, images in order of first appearance."""
+    groups: dict[str, list[int]] = {}
+    for number, image_id in enumerate(image_ids):
+        groups.setdefault(image_id, []).append(number)
+    return list(groups.values())
+
+
+def step_rows(
+    samples: Sequence[int],
+    *,
+    rendered: Callable[[int], Rendered],
+    image_ids: Sequence[str],
+    row_tokens: int,
+    layout: Literal["tree", "flat"] = "tree",
+) -> list[Row]:
+    """Lay the samples of a step out in rows of at most `row_tokens` tokens.
+
+    Args:
+        samples: their numbers.
+        rendered: gives a sample's sequence by its number.
+        image_ids: each sample's image group, by number.
+        row_tokens: the longest row.
+        layout: "tree" shares what an image's samples have in common, "flat" shares nothing.
+
+    Raises:
+        DataError: if a single sample is longer than a row.
+    """
+    groups = [[number] for number in samples]
+    if layout == "tree":
+        groups = [[samples[i] for i in group] for group in group_by_image(image_ids[n] for n in samples)]
+    trees = [
+        build_tree([rendered(number) for number in part], part)
+        for group in groups
+        for part in fit_branches(group, rendered, row_tokens)
+    ]
+    return pack(trees, row_tokens)
+
+
+def fit_branches(group: Sequence[int], rendered: Callable[[int], Rendered], row_tokens: int) -> list[list[int]]:
+    """Divide an image's samples so that each part's tree fits a row; the parts repeat the prefix.
+
+    Raises:
+        DataError: if a single sample is longer than a row.
+    """
+    parts: list[list[int]] = []
+    length = 0
+    for number in group:
+        sequence = rendered(number)
+        if len(sequence) > row_tokens:
+            raise DataError(
+                f"sample {number} has {len(sequence)} tokens, more than a row's {row_tokens}; "
+                "raise row_tokens, shorten the row or set on_bad_row: skip"
+            )
+        new = (
+            len(sequence) - max((_shared(sequence, rendered(other)) for other in parts[-1]), default=0) if parts else 0
+        )
+        if not parts or length + new > row_tokens:
+            parts.append([number])
+            length = len(sequence)
+        else:
+            parts[-1].append(number)
+            length += new
+    return parts
+
+
+def _shared(a: Rendered, b: Rendered) -> int:
+    """Tokens two sequences of one image have in common from the start."""
+    shorter = min(len(a), len(b))
+    same = (a.token_ids_L[:shorter] == b.token_ids_L[:shorter]) & (
+        a.positions_AL[:, :shorter] == b.positions_AL[:, :shorter]
+    ).all(axis=0)
+    if a.pictures != b.pictures:
+        same &= (a.picture_L[:shorter] < 0) & (b.picture_L[:shorter] < 0)
+    return shorter if same.all() else int(np.argmin(same))
+
+
+def pack(trees: Sequence[Row], row_tokens: int) -> list[Row]:
+    """Put trees together into as few rows as first-fit-decreasing finds; deterministic."""
+    bins: list[list[Row]] = []
+    room: list[int] = []
+    for index in sorted(range(len(trees)), key=lambda i: (-len(trees[i]), i)):
+        tree = trees[index]
+        place = next((b for b, free in enumerate(room) if free >= len(tree)), None)
+        if place is None:
+            bins.append([])
+            room.append(row_tokens)
+            place = len(bins) - 1
+        bins[place].append(tree)
+        room[place] -= len(tree)
+    return [join_rows(members) for members in bins]
+
+
+def split_by_tokens(rows: Sequence[Row], num_ranks: int) -> list[list[Row]]:
+    """Share rows out over ranks so that their tokens are even; a rank may get none."""
+    shares: list[list[Row]] = [[] for _ in range(num_ranks)]
+    load = [0] * num_ranks
+    for row in sorted(rows, key=len, reverse=True):
+        lightest = load.index(min(load))
+        shares[lightest].append(row)
+        load[lightest] += len(row)
+    return shares

@@ -1,0 +1,166 @@
+"""One arm by itself: a model's number on a data set, its interval, and what a constant answer would have got."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sightline.errors import DataError
+from sightline.records import Answer, Sample, Score
+from sightline.scoring.metrics import CLOSED_METRICS, Metric
+from sightline.scoring.normalise import normalise
+from sightline.verdict import statistics
+from sightline.verdict.pairs import ArmScores, combined, number_images, part_names, score_columns
+from sightline.verdict.resampling import cluster_bootstrap
+
+
+def scores_by_id(samples: Mapping[str, Sample], scores: Iterable[Score], *, arm: str) -> dict[str, Score]:
+    """Index an arm's scores by sample, sorted.
+
+    Args:
+        samples: the data set.
+        scores: by one metric.
+        arm: who answered, for messages.
+
+    Raises:
+        DataError: a sample scored twice, one that the data do not hold, or a score that is no finite number.
+    """
+    by_id: dict[str, Score] = {}
+    for score in scores:
+        if score.sample_id in by_id:
+            raise DataError(f"{arm}: sample {score.sample_id!r} has two scores by {score.metric}; keep one")
+        if score.sample_id not in samples:
+            raise DataError(
+                f"{arm}: a score by {score.metric} for sample {score.sample_id!r}, which is not in the data; "
+                "score the answers against the rows they were asked about"
+            )
+        numbers = [*score.parts.values(), *([] if score.value is None else [score.value])]
+        if score.outcome == "scored" and not (numbers and all(map(math.isfinite, numbers))):
+            raise DataError(
+                f"{arm}: sample {score.sample_id!r} is scored {score.value} {dict(score.parts)} by {score.metric}; "
+                "a score is a finite number, or says why there is none"
+            )
+        by_id[score.sample_id] = score
+    return dict(sorted(by_id.items()))
+
+
+def describe_arm(
+    samples: Mapping[str, Sample],
+    metrics: Sequence[Metric],
+    scores: Mapping[str, ArmScores],
+    *,
+    model: str,
+    data: str,
+    template: str,
+    seed: int,
+    alpha: float,
+) -> dict[str, Any]:
+    """Describe a model on a data set: how much was asked, and its value and interval by each metric."""
+    answered = sorted({name for by_id in scores.values() for name in by_id})
+    questions_per_image = Counter(samples[name].image_id for name in answered)
+    return {
+        "model": model,
+        "data": data,
+        "template": template,
+        "num_questions": len(answered),
+        "num_images": len(questions_per_image),
+        "max_questions_per_image": max(questions_per_image.values(), default=0),
+        "metrics": {
+            metric.name: _measure(samples, metric, scores[metric.name], seed=seed, alpha=alpha)
+            for metric in metrics
+            if metric.name in scores
+        },
+    }
+
+
+def majority_baselines(data: str, samples: Mapping[str, Sample], metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    """Score the constant answer that is most often right, for every closed metric.
+
+    A model that does not beat it may have looked at no picture at all.
+    """
+    baselines = []
+    for metric in metrics:
+        if metric.name not in CLOSED_METRICS or metric.score is None:
+            continue
+        asked = [samples[name] for name in sorted(samples)]
+        asked = [sample for sample in asked if _applies(metric, sample)]
+        if not asked:
+            continue
+        counts = Counter(normalise(sample.answer) for sample in asked)
+        constant = min(counts, key=lambda text: (-counts[text], text))
+        scores = [metric.score(sample, _constant_answer(sample, constant)) for sample in asked]
+        baselines.append({"data": data, "metric": metric.name, "value": arm_value(metric, scores), "answer": constant})
+    return baselines
+
+
+def arm_value(metric: Metric, scores: Sequence[Score]) -> float | None:
+    """Compute a metric's value over "scored" and "unparsed" scores, the latter counted wrong; None if undefined."""
+    if not scores:
+        return None
+    names = part_names(metric, scores)
+    columns_NP = score_columns(metric, scores, names)
+    value = columns_NP.mean() if metric.kind == "mean" else combined(metric, names, columns_NP.sum(axis=0)[None, :])[0]
+    return None if math.isnan(value) else float(value)
+
+
+def _measure(
+    samples: Mapping[str, Sample], metric: Metric, by_id: ArmScores, *, seed: int, alpha: float
+) -> dict[str, Any]:
+    outcomes = Counter(score.outcome for score in by_id.values())
+    counted = {name: score for name, score in by_id.items() if score.outcome in ("scored", "unparsed")}
+    scores = list(counted.values())
+    interval = None
+    if scores:
+        clusters_N = number_images([samples[name] for name in counted])
+        interval = _interval(metric, scores, clusters_N, seed=seed, alpha=alpha)
+    return {
+        "value": arm_value(metric, scores),
+        "interval": interval,
+        "num_scored": outcomes["scored"],
+        "num_unparsed": outcomes["unparsed"],
+        "num_failed": outcomes["failed"],
+        "num_not_applicable": outcomes["not_applicable"],
+        "unit": metric.unit,
+        "higher_is_better": metric.higher_is_better,
+        "title": metric.title,
+        "kind": metric.kind,
+    }
+
+
+def _interval(
+    metric: Metric, scores: Sequence[Score], clusters_N: np.ndarray, *, seed: int, alpha: float
+) -> list[float] | None:
+    """Wilson on the effective number of questions for what is right or wrong, t for other means, BCa for ratios."""
+    names = part_names(metric, scores)
+    columns_NP = score_columns(metric, scores, names)
+    if metric.kind == "ratio":
+        columns_GP = statistics.cluster_sums(columns_NP.T, clusters_N).T
+        if len(columns_GP) < 2:
+            return None
+        bootstrap = cluster_bootstrap(
+            columns_GP, lambda sums_BP: combined(metric, names, sums_BP), seed=seed, alpha=alpha
+        )
+        low, high = bootstrap.low, bootstrap.high
+    elif np.isin(values_N := columns_NP[:, 0], (0.0, 1.0)).all():
+        number = statistics.effective_number(values_N, clusters_N)
+        low, high = statistics.wilson_interval(float(values_N.mean()), number, alpha=alpha)
+    else:
+        estimate = statistics.clustered_mean(values_N, clusters_N)
+        low, high = statistics.t_interval(estimate, alpha=alpha)
+        if metric.unit == "rate":
+            low, high = max(0.0, float(low)), min(1.0, float(high))
+    return None if math.isnan(low) or math.isnan(high) else [float(low), float(high)]
+
+
+def _constant_answer(sample: Sample, text: str) -> Answer:
+    return Answer(sample_id=sample.id, model="majority answer", data="", text=text, finish_reason="stop", num_tokens=0)
+
+
+def _applies(metric: Metric, sample: Sample) -> bool:
+    if metric.score is None:
+        return False
+    return metric.score(sample, _constant_answer(sample, "")).outcome != "not_applicable"

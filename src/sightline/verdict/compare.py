@@ -1,0 +1,139 @@
+"""Builds compare.json: every arm measured, every question answered, the stated ones first.
+
+The rules behind the verdicts are in design/verdicts.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.errors import StudyError
+from sightline.records import Sample, Score
+from sightline.scoring.metrics import Metric
+from sightline.verdict.arms import describe_arm, majority_baselines, scores_by_id
+from sightline.verdict.questions import ALPHA, POWER, Arms, Asked, answer_family, split_name
+from sightline.verdict.sentences import ONE_RUN
+
+BASE = "base"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A question of a study: is `model` better than `against`?
+
+    Args:
+        model: "sft" for all its seeds, "sft@0" for one.
+        against: likewise.
+        by: metric; None is the study's first.
+        data: evaluation set; None is each.
+    """
+
+    model: str
+    against: str
+    by: str | None = None
+    data: str | None = None
+
+
+def compare_models(
+    *,
+    study: str,
+    samples: Mapping[str, Mapping[str, Sample]],
+    scores: Mapping[tuple[str, str, str], Mapping[str, Sequence[Score]]],
+    metrics: Sequence[Metric],
+    stated: Sequence[Comparison],
+    seed: int = 0,
+    accepted_notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Compare models on what they answered, and say what is known.
+
+    Args:
+        study: its name.
+        samples: data set to sample id to sample.
+        scores: (model, data set, template) to metric name to that arm's scores, in any order.
+        metrics: in the study's order; the first is the primary one.
+        stated: the questions asked before the run. Every model against base is compared besides, as exploratory.
+        seed: of sign flips, label swaps and bootstraps.
+        accepted_notes: what the reader should know, e.g. faults the study accepted.
+
+    Returns:
+        the content of compare.json, described in design/verdicts.md; the same for the same scores in any order.
+
+    Raises:
+        DataError: a sample scored twice, or one that is not in the data.
+        StudyError: a comparison by a metric that the study does not measure.
+    """
+    arms: Arms = {
+        key: {
+            name: scores_by_id(samples[key[1]], by_metric, arm=f"{key[0]} on {key[1]}")
+            for name, by_metric in scores[key].items()
+        }
+        for key in sorted(scores, key=lambda key: (key[0] != BASE, key))
+    }
+    by_name = {metric.name: metric for metric in metrics}
+    for comparison in stated:
+        if comparison.by is not None and comparison.by not in by_name:
+            raise StudyError(
+                f"compare {comparison.model} against {comparison.against} by {comparison.by!r}: the study measures "
+                f"{', '.join(by_name)}; add it to evaluate.metrics"
+            )
+    asked = [
+        Asked(comparison.model, comparison.against, by_name[comparison.by or metrics[0].name], data, template)
+        for comparison in stated
+        for data, template in _places(arms, comparison)
+    ]
+    explored = [question for question in _against_base(arms, metrics) if question not in asked]
+    stated_entries = answer_family(arms, samples, asked, seed=seed)
+    exploratory_entries = answer_family(arms, samples, explored, seed=seed)
+    one_run = any(entry["note"] == ONE_RUN for entry in stated_entries + exploratory_entries)
+    return {
+        "schema": 1,
+        "study": study,
+        "alpha": ALPHA,
+        "power": POWER,
+        "rule_for_invalid": "wrong",
+        "arms": [
+            describe_arm(
+                samples[data], metrics, by_metric, model=model, data=data, template=template, seed=seed, alpha=ALPHA
+            )
+            for (model, data, template), by_metric in arms.items()
+        ],
+        "baselines": [
+            baseline
+            for data in sorted({data for _, data, _ in arms})
+            for baseline in majority_baselines(data, samples[data], metrics)
+        ],
+        "stated": stated_entries,
+        "exploratory": exploratory_entries,
+        "notes": [*accepted_notes, *([ONE_RUN] if one_run else [])],
+    }
+
+
+def _places(arms: Arms, comparison: Comparison) -> list[tuple[str, str]]:
+    """List the data sets and templates on which either side was asked.
+
+    A comparison of models that were asked nothing keeps its place, to be refused by name.
+    """
+    sides = (comparison.model, comparison.against)
+    places = sorted(
+        {
+            (data, template)
+            for model, data, template in arms
+            if any(side in (model, split_name(model)[0]) for side in sides) and comparison.data in (None, data)
+        }
+    )
+    return places or [(comparison.data or "no data", "plain")]
+
+
+def _against_base(arms: Arms, metrics: Sequence[Metric]) -> Iterator[Asked]:
+    """Ask how every model stands against base, by every metric that has a score of its own there."""
+    for recipe in sorted({split_name(model)[0] for model, _, _ in arms} - {BASE}):
+        for data, template in _places(arms, Comparison(model=recipe, against=BASE)):
+            names = [model for model, *place in arms if split_name(model)[0] == recipe and place == [data, template]]
+            if (BASE, data, template) not in arms:
+                continue
+            for metric in metrics:
+                found = [arms[name, data, template].get(metric.name, {}) for name in names]
+                if any(score.outcome != "not_applicable" for by_id in found for score in by_id.values()):
+                    yield Asked(recipe, BASE, metric, data, template)

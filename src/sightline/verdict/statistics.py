@@ -1,0 +1,178 @@
+"""Numbers with their uncertainty: the closed formulas a verdict stands on.
+
+Questions about one image are not independent, so the image is the unit throughout: every standard error is
+clustered by image. Resampling is in `resampling`. What was chosen against what: design/verdicts.md.
+
+Shape suffixes: N questions, G images (clusters), S seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Estimate(NamedTuple):
+    """A mean with its standard error and the degrees of freedom of its t distribution (arrays stay arrays)."""
+
+    value: Any
+    standard_error: Any
+    degrees_of_freedom: float
+
+
+def cluster_sums(values: np.ndarray, clusters_N: np.ndarray) -> np.ndarray:
+    """Sum values within each cluster.
+
+    Args:
+        values: float64[..., N].
+        clusters_N: int64[N], cluster of each value, numbered from 0 without gaps.
+
+    Returns:
+        float64[..., G].
+    """
+    order = np.argsort(clusters_N, kind="stable")
+    starts = np.flatnonzero(np.diff(clusters_N[order], prepend=-1))
+    return np.add.reduceat(values[..., order], starts, axis=-1)
+
+
+def clustered_mean(values: np.ndarray, clusters_N: np.ndarray) -> Estimate:
+    """Estimate a mean with its cluster-robust standard error.
+
+    Args:
+        values: float64[..., N]; leading axes are separate data sets with the same clusters.
+        clusters_N: int64[N], cluster of each value, numbered from 0 without gaps.
+
+    Returns:
+        mean, CR1 standard error, G - 1 degrees of freedom; standard error nan for a single cluster.
+
+    Source: Liang and Zeger 1986; CR1 and t with G - 1: Cameron and Miller 2015, eq. 11 and section VI; for model
+        evaluations: Miller 2024 (arXiv 2411.00640).
+    """
+    num_values, num_clusters = values.shape[-1], int(clusters_N.max()) + 1
+    mean = values.mean(axis=-1)
+    residuals_G = cluster_sums(values - mean[..., None], clusters_N)
+    correction = num_clusters / (num_clusters - 1) if num_clusters > 1 else math.nan
+    standard_error = np.sqrt(correction * (residuals_G**2).sum(axis=-1)) / num_values
+    return Estimate(mean, standard_error, num_clusters - 1)
+
+
+def add_seed_variance(estimate: Estimate, seed_means_S: Sequence[float]) -> Estimate:
+    """Widen the estimate of an average over training runs by the variance between the runs.
+
+    The variance of the average gains s^2 / S, s^2 being the sample variance of the runs' own means; degrees of
+    freedom after Welch and Satterthwaite. The runs' means also vary by the sampling of questions, which the first
+    term holds already, so the sum errs towards caution.
+
+    Args:
+        estimate: of the questions' averages over runs.
+        seed_means_S: each run's own mean, at least 2.
+
+    Source: Satterthwaite 1946.
+    """
+    from_questions = float(estimate.standard_error) ** 2
+    from_seeds = float(np.var(seed_means_S, ddof=1)) / len(seed_means_S)
+    total = from_questions + from_seeds
+    if total == 0:
+        return estimate
+    spread = from_questions**2 / estimate.degrees_of_freedom + from_seeds**2 / (len(seed_means_S) - 1)
+    return Estimate(estimate.value, math.sqrt(total), total**2 / spread)
+
+
+def t_interval(estimate: Estimate, *, alpha: float = 0.05) -> tuple[Any, Any]:
+    """Compute the two-sided 1 - alpha interval of an estimate."""
+    half = stats.t.ppf(1 - alpha / 2, estimate.degrees_of_freedom) * estimate.standard_error
+    return estimate.value - half, estimate.value + half
+
+
+def t_p(estimate: Estimate) -> Any:
+    """Compute the two-sided p of a mean of 0; by the survival function, so that small p do not round to 0."""
+    return 2 * stats.t.sf(np.abs(estimate.value) / estimate.standard_error, estimate.degrees_of_freedom)
+
+
+def detectable_difference(
+    standard_error: float, degrees_of_freedom: float, *, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """Compute the smallest true difference that such data would have found with the given power.
+
+    Args:
+        standard_error: of the paired difference, as measured.
+        degrees_of_freedom: of its t distribution.
+
+    Returns:
+        the difference, in the unit of the standard error.
+
+    Source: Miller 2024 (arXiv 2411.00640), section 5, with t in place of normal quantiles.
+    """
+    quantiles = stats.t.ppf([1 - alpha / 2, power], degrees_of_freedom)
+    return float(quantiles.sum() * standard_error)
+
+
+def effective_number(values_N: np.ndarray, clusters_N: np.ndarray) -> float:
+    """Compute how many independent questions would tell as much as these clustered ones.
+
+    The number of questions over the design effect (clustered over independent variance), a design effect under 1
+    counting as 1. Where all values are equal it cannot be measured, and each image counts once.
+    """
+    num_values, num_clusters = len(values_N), int(clusters_N.max()) + 1
+    independent = float(np.var(values_N, ddof=1)) / num_values if num_values > 1 else 0.0
+    if independent == 0 or num_clusters == 1:
+        return float(num_clusters)
+    clustered = float(clustered_mean(values_N, clusters_N).standard_error) ** 2
+    return num_values / max(1.0, clustered / independent)
+
+
+def wilson_interval(rate: float, number: float, *, alpha: float = 0.05) -> tuple[float, float]:
+    """Compute Wilson's score interval of a rate.
+
+    Args:
+        rate: in [0, 1].
+        number: of independent trials; need not be whole, see `effective_number`.
+
+    Source: Wilson 1927; for clustered data: Franco et al. 2019.
+    """
+    z = float(stats.norm.ppf(1 - alpha / 2))
+    centre = (rate + z**2 / (2 * number)) / (1 + z**2 / number)
+    half = z / (1 + z**2 / number) * math.sqrt(rate * (1 - rate) / number + z**2 / (4 * number**2))
+    low = 0.0 if rate == 0 else max(0.0, centre - half)
+    high = 1.0 if rate == 1 else min(1.0, centre + half)
+    return low, high
+
+
+class McNemar(NamedTuple):
+    """Two-sided p of McNemar's test: exact, and the less conservative mid-p."""
+
+    exact: float
+    mid_p: float
+
+
+def mcnemar(fixed: int, broke: int) -> McNemar:
+    """Test whether as many independent questions were fixed as broken.
+
+    Args:
+        fixed: questions wrong before and right now.
+        broke: questions right before and wrong now.
+
+    Source: McNemar 1947; mid-p: Fagerland, Lydersen and Laake 2013.
+    """
+    num_changed, fewer = fixed + broke, min(fixed, broke)
+    if fixed == broke:
+        return McNemar(1.0, 1.0)
+    one_sided = float(stats.binom.cdf(fewer, num_changed, 0.5))
+    return McNemar(min(1.0, 2 * one_sided), 2 * one_sided - float(stats.binom.pmf(fewer, num_changed, 0.5)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust a family of p values so that the chance of any false alarm in it stays below alpha.
+
+    Source: Holm 1979.
+    """
+    adjusted = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted

@@ -1,0 +1,243 @@
+"""The report in Chromium: it is quiet, it works, it fits a phone, it can be read in the dark, and data stays data."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from report.fake_study import MODELS, write_study
+from report.hostile_study import write_hostile_study
+from sightline.report.build import build_report
+
+pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
+from playwright import sync_api
+
+pytestmark = pytest.mark.browser
+
+
+def _chromium(playwright: sync_api.Playwright) -> str:
+    named = os.environ.get("CHROMIUM")
+    for candidate in (named, shutil.which("chromium"), "/usr/bin/chromium", playwright.chromium.executable_path):
+        if candidate and Path(candidate).is_file():
+            return candidate
+    pytest.skip("needs Chromium: run scripts/install_browser.sh, or set CHROMIUM to one")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        # Root, as in most containers, has no sandbox; the pages are our own.
+        options = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=_chromium(playwright), args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_report(write_study(tmp_path_factory.mktemp("study")))
+
+
+@pytest.fixture(scope="module")
+def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_report(write_hostile_study(tmp_path_factory.mktemp("hostile")))
+
+
+class Visit:
+    """A page that was opened, with what it said on the console and every address it asked for."""
+
+    def __init__(self, browser: sync_api.Browser, path: Path, *, width: int = 1280, scheme: str = "light"):
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+        self.complaints: list[str] = []
+        self.asked_for: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.asked_for.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def shown(self) -> list[str]:
+        """The questions in view, in their order."""
+        return self.page.locator("#list .row:not([hidden]) .question").all_text_contents()
+
+    def choose(self, name: str, value: str) -> None:
+        self.page.locator(f"#controls [name={name}]").select_option(value)
+
+
+def _elsewhere(visit: Visit, path: Path) -> list[str]:
+    return [url for url in visit.asked_for if url != path.as_uri() and not url.startswith("data:")]
+
+
+def test_the_page_is_quiet_and_asks_for_nothing(browser: sync_api.Browser, report: Path):
+    visit = Visit(browser, report)
+    visit.page.mouse.wheel(0, 20_000)
+    assert visit.complaints == []
+    assert _elsewhere(visit, report) == []
+
+
+def test_pictures_are_drawn(browser: sync_api.Browser, report: Path):
+    visit = Visit(browser, report)
+    box = visit.page.locator("#list .row:visible .pictures svg").first.bounding_box()
+    assert box is not None and box["width"] > 100 and box["height"] > 50
+    drawn = visit.page.evaluate(
+        "[...document.querySelectorAll('.pictures use')].every(use => document.querySelector(use.getAttribute('href')))"
+    )
+    assert drawn
+
+
+def test_fixed_and_broken_filter_by_comparison(browser: sync_api.Browser, report: Path):
+    visit = Visit(browser, report)
+    everything = visit.shown()
+    visit.page.locator("#controls").get_by_role("radio", name="Fixed").check()
+    fixed = visit.shown()
+    assert 0 < len(fixed) < len(everything)
+    assert visit.page.locator("#list .row:not([hidden]):not(:has(.tag.good))").count() == 0
+    visit.page.locator("#controls").get_by_role("radio", name="Broken").check()
+    broken = visit.shown()
+    visit.choose("comparison", "3")
+    assert 0 < len(visit.shown()) < len(broken)
+    assert visit.page.locator("#tally").inner_text() == f"{len(visit.shown())} of {len(everything)} questions"
+
+
+def test_tags_search_and_sort(browser: sync_api.Browser, report: Path):
+    visit = Visit(browser, report)
+    page, everything = visit.page, visit.shown()
+    page.locator("select[data-tag=answer_type]").select_option("CLOSED")
+    closed = visit.shown()
+    assert 0 < len(closed) < len(everything)
+    page.keyboard.press("Tab")
+    page.locator("h1").click()
+    page.keyboard.press("/")
+    page.keyboard.type("BAR chart")
+    found = page.locator("#list .row:not([hidden])").all_text_contents()
+    assert 0 < len(found) < len(closed)
+    assert all("bar" in text.lower() and "chart" in text.lower() for text in found)
+    visit.choose("sort", "question")
+    assert visit.shown() == sorted(visit.shown(), key=str.lower)
+    page.locator("[name=words]").fill("nobody says this")
+    assert visit.shown() == [] and page.locator("#nothing").is_visible()
+    page.locator("#clear").click()
+    assert visit.shown() == everything
+
+
+def test_arrow_keys_move_among_the_rows(browser: sync_api.Browser, report: Path):
+    page = Visit(browser, report).page
+    focused = "[...document.querySelectorAll('#list .row')].indexOf(document.activeElement)"
+    page.locator("#list .row").first.focus()
+    for key, expected in (("ArrowDown", 1), ("j", 2), ("ArrowUp", 1), ("Home", 0), ("ArrowUp", 0)):
+        page.keyboard.press(key)
+        assert page.evaluate(focused) == expected, key
+    assert page.locator("#list .row[tabindex='0']").count() == 1
+
+
+def test_everything_can_be_reached_and_has_a_name(browser: sync_api.Browser, report: Path):
+    page = Visit(browser, report).page
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll('select, input, [role=img], [role=region]')]
+           .filter(e => !(e.getAttribute('aria-label') || e.closest('label')?.innerText.trim()))
+           .map(e => e.outerHTML.slice(0, 80))"""
+    )
+    assert unnamed == []
+    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_without_script_everything_can_still_be_read(browser: sync_api.Browser, report: Path):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert not page.locator("#controls").is_visible()
+    assert page.locator("#list .row").first.is_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("width", [320, 380, 768, 1280])
+def test_nothing_runs_out_of_the_side(browser: sync_api.Browser, report: Path, hostile_report: Path, width: int):
+    for path in (report, hostile_report):
+        page = Visit(browser, path, width=width).page
+        for _ in range(40):
+            page.mouse.wheel(0, 2_000)
+        wide = page.evaluate(
+            """[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
+               && !e.closest('.scroll, pre, .store, .unseen, svg')).map(e => e.outerHTML.slice(0, 120))"""
+        )
+        assert wide == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+CONTRAST = """selectors => selectors.flatMap(selector => {
+  const channels = color => color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+  const light = color => channels(color).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = e => {
+    const color = getComputedStyle(e).backgroundColor;
+    return color.includes('rgba(0, 0, 0, 0)') && e.parentElement ? ground(e.parentElement) : color;
+  };
+  return [...document.querySelectorAll(selector)].slice(0, 3).map(e => {
+    const style = getComputedStyle(e);
+    const [a, b] = [light(e instanceof SVGElement ? style.fill : style.color), light(ground(e))].sort((x, y) => y - x);
+    return [selector, (a + 0.05) / (b + 0.05)];
+  });
+})"""
+READ = ["h1", ".lede", ".sentence", ".tag.good", ".tag.bad", ".facts dt", ".by", ".note", ".worth.good", ".worth.bad"]
+READ += [
+    ".tags",
+    ".notes li",
+    "pre",
+    "nav a",
+    ".segments input:checked + span",
+    "svg .tick",
+    "svg .label",
+    ".baseline th",
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser: sync_api.Browser, report: Path, scheme: str):
+    measured = Visit(browser, report, scheme=scheme).page.evaluate(CONTRAST, READ)
+    assert {selector for selector, _ in measured} == set(READ)
+    assert [pair for pair in measured if pair[1] < 4.5] == []
+
+
+def test_the_page_prints_without_its_controls(browser: sync_api.Browser, report: Path):
+    page = Visit(browser, report).page
+    page.emulate_media(media="print", color_scheme="dark")
+    assert not page.locator("#controls").is_visible() and not page.locator("nav").is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_hostile_data_is_inert(browser: sync_api.Browser, hostile_report: Path):
+    visit = Visit(browser, hostile_report)
+    page = visit.page
+    page.locator("#list .row").first.hover()
+    page.locator("[name=words]").fill("<script>")
+    assert len(visit.shown()) > 0
+    assert page.evaluate("window.reached") is None
+    assert page.evaluate("document.scripts.length") == 1
+    assert page.locator("img, iframe, object, embed, [onerror], [onload], [onmouseover]").count() == 0
+    assert page.locator("a:not([href^='#'])").count() == 0
+    assert visit.complaints == []
+    assert _elsewhere(visit, hostile_report) == []
+
+
+def test_the_policy_stops_a_script_that_got_in_all_the_same(browser: sync_api.Browser, report: Path, tmp_path: Path):
+    broken_into = tmp_path / "report.html"
+    text = report.read_text(encoding="utf-8")
+    broken_into.write_text(
+        text.replace("<main>", "<main><script>window.reached = 1</script><img src=x onerror='window.reached = 1'>"),
+        encoding="utf-8",
+    )
+    assert Visit(browser, broken_into).page.evaluate("window.reached") is None
+
+
+def test_all_models_are_named_on_a_phone(browser: sync_api.Browser, report: Path):
+    page = Visit(browser, report, width=380).page
+    for model in MODELS:
+        assert page.locator("#results .model", has_text=model).first.is_visible()

@@ -1,0 +1,174 @@
+"""Tree decoding gives the stock `generate`'s greedy tokens, and sampling that no regrouping changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.generation.answering import Wording, answer_samples, prompts_of, read_partial, write_answers
+from sightline.generation.decoding import Leaf, decode_row, reserve_slots
+from sightline.generation.sampling import Decoding, choose_tokens, leaf_generator
+from sightline.models.loading import LoadedModel
+from sightline.records import Answer, Message, Sample
+from sightline.trees.row import build_tree
+from tiny_llava import picture, random_llava
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return random_llava()
+
+
+def samples_about(
+    num_pictures: int = 3, questions: tuple[str, ...] = ("left?", "left or right?", "how many 7")
+) -> list[Sample]:
+    return [
+        Sample(
+            id=f"{number}-{place}",
+            pictures=(picture(number),),
+            messages=(Message(role="user", content=(0, question)),),
+            answer="yes",
+        )
+        for number in range(num_pictures)
+        for place, question in enumerate(questions)
+    ]
+
+
+def stock_generate(model: LoadedModel, sample: Sample, max_new_tokens: int) -> list[int]:
+    [prompt] = prompts_of(model, [sample], Wording())
+    ids = torch.from_numpy(prompt.token_ids_L)[None]
+    output = model.inner.generate(  # pyright: ignore
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        pixel_values=model.features.pixel_values(prompt.pictures),
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=2,
+    )
+    return output[0, ids.shape[1] :].tolist()
+
+
+def test_greedy_tokens_are_the_stock_ones(model: LoadedModel) -> None:
+    samples = samples_about()
+    prompts = prompts_of(model, samples, Wording())
+    row = build_tree(prompts, range(len(samples)))
+    leaves = [Leaf(branch=number, sample_id=sample.id) for number, sample in enumerate(samples)]
+    answers = decode_row(model, row, leaves, Decoding(max_new_tokens=24))
+    for sample, tokens in zip(samples, answers, strict=True):
+        assert tokens == stock_generate(model, sample, 24)
+
+
+def test_end_token_ends_a_leaf_and_not_its_neighbours(model: LoadedModel) -> None:
+    samples = samples_about()
+    free = [
+        answer
+        for row in answer_samples(model, samples, Decoding(max_new_tokens=12), model="m", data="d")
+        for answer in row
+    ]
+    prompts = prompts_of(model, samples, Wording())
+    row = build_tree(prompts, range(len(samples)))
+    leaves = [Leaf(branch=number, sample_id=sample.id) for number, sample in enumerate(samples)]
+    tokens = decode_row(model, row, leaves, Decoding(max_new_tokens=12))
+    end = tokens[0][4]  # make a token that one leaf says early an end token
+    model.generation["eos_token_id"] = [1, end]
+    try:
+        cut = decode_row(model, row, leaves, Decoding(max_new_tokens=12))
+    finally:
+        model.generation["eos_token_id"] = 1
+    assert len(free) == len(samples) and cut[0] == tokens[0][: tokens[0].index(end) + 1]
+    for before, after in zip(tokens, cut, strict=True):
+        stop = before.index(end) + 1 if end in before else len(before)
+        assert after == before[:stop]
+
+
+def test_a_prompt_that_begins_another_keeps_its_own_slots(model: LoadedModel) -> None:
+    samples = samples_about(1, ("a",))
+    [prompt] = prompts_of(model, samples, Wording())
+    longer = samples_about(1, ("a",))[0]
+    history = (*longer.messages, Message(role="assistant", content=("no",)), Message(role="user", content=("b",)))
+    longer = Sample(id="longer", pictures=longer.pictures, messages=history, answer="x")
+    [second] = prompts_of(model, [longer], Wording())
+    row = build_tree([prompt, second], [0, 1])
+    assert len(row) == len(second)  # one is the beginning of the other
+    leaves = [
+        Leaf(branch=0, sample_id="short"),
+        Leaf(branch=1, sample_id="longer"),
+        Leaf(branch=0, sample_id="short", k=1),
+    ]
+    slots = reserve_slots(row, leaves, 5)
+    used = np.concatenate([slots.token_T, *(start + np.arange(5) for start in slots.leaf_N)])
+    assert sorted(used.tolist()) == list(range(len(row) + 15))
+    answers = decode_row(model, row, leaves, Decoding(max_new_tokens=5))
+    assert answers[0] == answers[2] == stock_generate(model, samples[0], 5)
+    assert answers[1] == stock_generate(model, longer, 5)
+
+
+def test_sampling_does_not_depend_on_grouping(model: LoadedModel) -> None:
+    samples = samples_about()
+    decoding = Decoding(max_new_tokens=10, temperature=1.1, top_k=40, samples=3, seed=5)
+
+    def texts(chosen: list[Sample], row_tokens: int) -> dict[tuple[str, int], str]:
+        rows = answer_samples(model, chosen, decoding, model="m", data="d", row_tokens=row_tokens)
+        return {(a.sample_id, a.k): a.text for row in rows for a in row}
+
+    together, apart = texts(samples, 2048), texts(samples[::-1], 1)
+    assert together == apart
+    assert len({together[(samples[0].id, k)] for k in range(3)}) > 1
+
+
+def test_choose_tokens_follows_the_distribution() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]])).repeat(4000, 1)
+    generators = [leaf_generator(0, str(number), 0) for number in range(4000)]
+    counts = np.bincount(choose_tokens(logits, Decoding(temperature=1.0), generators), minlength=3)
+    assert np.abs(counts / 4000 - [0.5, 0.3, 0.2]).max() < 0.03
+    two = choose_tokens(logits, Decoding(temperature=1.0, top_k=2), generators)
+    assert set(two) == {0, 1}
+    nucleus = choose_tokens(logits, Decoding(temperature=1.0, top_p=0.5), generators)
+    assert set(nucleus) == {0}
+
+
+def test_beams_are_the_stock_search(model: LoadedModel) -> None:
+    [sample] = samples_about(1, ("how many",))
+    [[answer]] = answer_samples(model, [sample], Decoding(max_new_tokens=8, num_beams=3), model="m", data="d")
+    [prompt] = prompts_of(model, [sample], Wording())
+    ids = torch.from_numpy(prompt.token_ids_L)[None]
+    output = model.inner.generate(  # pyright: ignore
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        pixel_values=model.features.pixel_values(prompt.pictures),
+        num_beams=3,
+        do_sample=False,
+        max_new_tokens=8,
+        pad_token_id=2,
+    )
+    assert answer.text == model.family.chat.decode(output[0, ids.shape[1] :].tolist())
+
+
+def test_resumed_answers_repeat_no_row_and_change_no_byte(model: LoadedModel, tmp_path) -> None:
+    samples = samples_about(4)
+    decoding = Decoding(max_new_tokens=6, temperature=1.0, samples=2)
+
+    def rows(done=None):
+        return answer_samples(model, samples, decoding, model="m", data="d", row_tokens=60, done=done)
+
+    whole = tmp_path / "whole.jsonl"
+    order = {("d", sample.id): number for number, sample in enumerate(samples)}
+    write_answers(whole, rows(), order=order)
+
+    stopped = tmp_path / "stopped.jsonl"
+    part = tmp_path / "stopped.jsonl.part"
+    first = next(iter(rows()))
+    from sightline.records import to_json
+    from sightline.storage import json_line
+
+    second = list(rows())[1]
+    torn = "".join(json_line(to_json(answer)) for answer in first) + json_line(to_json(second[0]))[:-10]
+    part.write_text(torn)
+    done = {(answer.sample_id, answer.k): answer for answer in read_partial(stopped)}
+    assert len(done) == len(first)
+    again: list[list[Answer]] = list(rows(done))
+    assert [a.sample_id for a in again[0]] == [a.sample_id for a in second]
+    write_answers(stopped, iter(again), order=order)
+    assert stopped.read_bytes() == whole.read_bytes()
+    assert not part.exists()

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from sightline.study import (
+    Cut,
+    Dpo,
+    Sft,
+    Training,
+    load_study,
+    plan_study,
+    refuse_unbuilt,
+    resolved_yaml,
+    study_sha256,
+)
+from sightline.study.steps import Average, BestOf, Choose, Critique
+from sightline.study.text import parse_yaml
+from study_examples import ROOT, SELF_CRITIQUE, SMALLEST, steps
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def test_the_smallest_study_is_split_tuned_asked_and_compared(study_of):
+    study = study_of()
+    plan = plan_study(study)
+    (run,) = plan.runs
+    assert study.data["data"].source == "my.csv"
+    assert study.data["data"].split.shares == {"train": 0.8, "validation": 0.1, "test": 0.1}
+    assert study.data["data"].split.by == "image"
+    assert (run.name, run.method, run.parent, run.on) == ("sft", "sft", "base", ("data.train",))
+    assert run.validation == ("data.validation",)
+    assert run.settings == Training()
+    assert plan.models == ("base", "sft")
+    assert plan.asked == ("data.test",)
+    assert plan.data == ("data.train", "data.validation", "data.test")
+    (question,) = plan.comparisons
+    assert (question.model, question.against, question.pairs) == ("sft", "base", (("sft", "base"),))
+    assert question.by == study.evaluate.metrics[0]
+    refuse_unbuilt(study)
+
+
+@pytest.mark.parametrize("text", [SMALLEST, SELF_CRITIQUE], ids=["smallest", "self-critique"])
+@pytest.mark.parametrize("smoke", [False, True])
+def test_a_resolved_study_read_from_elsewhere_is_the_same_study(study_of, tmp_path, text, smoke):
+    study = study_of(text, smoke=smoke)
+    (tmp_path / "record").mkdir()
+    (tmp_path / "record" / "study.yaml").write_text(resolved_yaml(study))
+    again = load_study(tmp_path / "record")
+    assert again == study
+    assert resolved_yaml(again) == resolved_yaml(study)
+    assert study_sha256(again) == study_sha256(study)
+    assert plan_study(again) == plan_study(study)
+
+
+def test_a_resolved_study_says_the_same_to_a_reader_of_yaml_1_1(study_of):
+    study = study_of(SMALLEST + "accept: {some-fault: 'no'}\n")
+    text = resolved_yaml(study)
+    assert yaml.safe_load(text) == parse_yaml(text, "study") == study.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("smoke", [False, True])
+def test_every_recipe_is_a_study_that_can_be_run(path, smoke):
+    study = load_study(path, smoke=smoke)
+    refuse_unbuilt(study)
+    assert plan_study(study).comparisons
+
+
+def test_the_demonstration_is_a_two_by_two_grid_each_against_base():
+    plan = plan_study(load_study(ROOT / "recipes/demo.yaml"))
+    assert len(plan.runs) == 4
+    assert [question.against for question in plan.comparisons] == ["base"] * 4
+    assert {question.by for question in plan.comparisons} == {"closed_accuracy"}
+    assert any(run.settings.lora.dropout > 0 for run in plan.runs)
+
+
+def test_vqa_rad_keeps_the_released_split_and_cuts_validation_out_of_train():
+    study = load_study(ROOT / "recipes/vqa_rad.yaml")
+    split = study.data["rad"].split
+    assert split.released == {"train": "train", "test": "test"}
+    assert split.cuts == {"validation": Cut.model_validate({"from": "train", "share": 0.1})}
+    assert set(study.accept) == {"same-row-in-train-and-test", "same-image-in-train-and-test"}
+    (run,) = plan_study(study).runs
+    assert (run.settings.lora.rank, run.settings.lora.alpha, run.settings.lora.dropout) == (16, 32, 0.05)
+
+
+def test_a_hardware_default_holds_where_the_step_says_nothing(study_of):
+    text = steps("a: {precision: fp32}\nb: {}") + "hardware: {precision: bf16, row_tokens: 4096}\n"
+    first, second = plan_study(study_of(text)).runs
+    assert (first.settings.precision, second.settings.precision) == ("fp32", "bf16")
+    assert first.settings.row_tokens == 4096
+
+
+def test_max_steps_takes_the_place_of_epochs(study_of):
+    (run,) = plan_study(study_of(steps("a: {max_steps: 40}"))).runs
+    assert (run.settings.max_steps, run.settings.epochs) == (40, None)
+
+
+def test_the_hash_ignores_where_files_lie_and_nothing_else(study_of, tmp_path):
+    first = study_sha256(study_of("name: a\n" + SMALLEST))
+    (tmp_path / "other").mkdir()
+    assert study_sha256(study_of("name: a\n" + SMALLEST + f"data_root: {tmp_path / 'other'}\n")) == first
+    assert study_sha256(study_of("data: my.csv\nbase: llava-hf/llava-1.5-7b-hf\nname: a\n")) == first
+    assert study_sha256(study_of("name: a\n" + SMALLEST + "evaluate: {max_new_tokens: 65}\n")) != first
+    assert study_sha256(study_of("name: a\n" + SMALLEST.replace("1.5-7b", "1.5-13b"))) != first
+
+
+def test_the_hash_does_not_depend_on_the_process(study_of, tmp_path):
+    here = study_sha256(study_of("name: a\n" + SMALLEST))
+    code = "import sys, pathlib, sightline.study as s; print(s.study_sha256(s.load_study(pathlib.Path(sys.argv[1]))))"
+    environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", code, str(tmp_path / "study0.yaml")]
+    there = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == here
+
+
+def test_words_and_numbers_are_those_of_yaml_1_2():
+    read = parse_yaml("{on: no, a: 2e-4, b: 010, c: 1:30, d: 2024-01-01, e: true, f: ~, g: -3, h: 1., i: .5}", "text")
+    expected = {"on": "no", "a": 2e-4, "b": "010", "c": "1:30", "d": "2024-01-01", "e": True, "f": None}
+    assert read == expected | {"g": -3, "h": 1.0, "i": 0.5}
+
+
+def test_an_anchor_is_copied_before_it_is_changed(study_of):
+    text = steps("a: {lora: &small {rank: 4}}\nb: {lora: *small}")
+    first, second = plan_study(study_of(text, overrides=["steps.a.lora.rank=8"])).runs
+    assert (first.settings.lora.rank, second.settings.lora.rank) == (8, 4)
+
+
+def test_a_step_is_read_by_its_method(study_of):
+    study = study_of(SELF_CRITIQUE)
+    assert [type(step) for step in study.steps.values()] == [Sft, Average, Critique, Dpo]
+    choose = "c: {method: choose, from: [a, b], on: data.validation}"
+    study = study_of(steps(f"a: {{}}\nb: {{}}\n{choose}\nd: {{method: best_of, from: c, on: data.train, by: nll}}"))
+    assert [type(step) for step in study.steps.values()] == [Sft, Sft, Choose, BestOf]
+    assert plan_study(study).runs[2].parents == ("a", "b")

@@ -1,0 +1,313 @@
+"""tree == flat: the same samples give the same log-probabilities, loss, gradients and answers, shared or not.
+
+Random trees of depth up to 4 on a LLaVA of random weights in float64. The last tests break the mask, the positions,
+the picture identity and the targets on purpose and see the comparison fail.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.models.adapters import attach_lora
+from sightline.models.forward import branch_sums, row_logprobs
+from sightline.models.loading import LoadedModel
+from sightline.records import Message, Picture
+from sightline.training.losses import sft_loss
+from sightline.trees.render import Rendered, render
+from sightline.trees.row import Row, build_tree, pad_row, visible
+from sightline.trees.sampler import step_rows
+from tiny_llava import digest, picture, random_llava
+
+WORDS = ("a", "an", "opacity", "left", "right", "no", "lung", "is there", "how many", "7")
+
+
+def random_conversations(rng: np.random.Generator, num_branches: int) -> list[tuple[list[Message], list[Picture], str]]:
+    """Conversations of one image set that part at random places: images, system turn, history, question, answer."""
+
+    def words(most: int) -> str:
+        return " ".join(rng.choice(WORDS, size=rng.integers(1, most + 1)))
+
+    pictures = [picture(int(rng.integers(0, 3))) for _ in range(int(rng.integers(1, 3)))]
+    system = [Message(role="system", content=(words(3),))] if rng.random() < 0.3 else []
+    histories = [(words(2), words(2)) for _ in range(2)]
+    conversations = []
+    for _ in range(num_branches):
+        used = pictures if rng.random() < 0.8 else pictures[:1]
+        opening: tuple[str | int, ...] = (*range(len(used)), words(2))
+        turns = [Message(role="user", content=opening)]
+        for question, answer in histories[: int(rng.integers(0, 3))]:
+            turns += [Message(role="assistant", content=(answer,)), Message(role="user", content=(question,))]
+        conversations.append(([*system, *turns], used, words(3)))
+    return conversations
+
+
+def random_sequences(loaded: LoadedModel, seed: int, num_branches: int = 6) -> list[Rendered]:
+    sequences = []
+    for messages, pictures, answer in random_conversations(np.random.default_rng(seed), num_branches):
+        loaded.features.register(pictures)
+        sequences.append(render(loaded.family, messages, pictures, answer))
+    return sequences
+
+
+def depth_of(row: Row) -> int:
+    """Most nodes on a path; a node is a stretch of tokens that the same branches share."""
+    num_branches = np.bincount(np.concatenate(row.paths))
+    return max(len(np.unique(num_branches[path])) for path in row.paths)
+
+
+def logprobs_of(loaded: LoadedModel, rows: list[Row]) -> dict[int, Tensor]:
+    """Each branch's target log-probabilities, first to last."""
+    found = {}
+    for row in rows:
+        logprob_M = row_logprobs(loaded, row)
+        for number, branch in enumerate(row.branches):
+            found[branch] = logprob_M[torch.from_numpy(row.branch_M == number)]
+    return found
+
+
+def rows_of(sequences: list[Rendered], layout: str, row_tokens: int = 4096) -> list[Row]:
+    return step_rows(
+        range(len(sequences)),
+        rendered=sequences.__getitem__,
+        image_ids=["one"] * len(sequences),
+        row_tokens=row_tokens,
+        layout=layout,  # pyright: ignore
+    )
+
+
+def gradients(loaded: LoadedModel, rows: list[Row]) -> tuple[float, dict[str, Tensor]]:
+    loaded.module.zero_grad()
+    total_weight = sum(row.weight_M.sum() for row in rows)
+    value = 0.0
+    for row in rows:
+        loss = sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M)).total / total_weight
+        loss.backward()
+        value += float(loss.detach())
+    return value, {n: p.grad.clone() for n, p in loaded.module.named_parameters() if p.grad is not None}
+
+
+def relative_error(a: Tensor, b: Tensor) -> float:
+    scale = float(b.norm())
+    return float((a - b).norm()) / (scale if scale >= 1e-8 else 1.0)
+
+
+class OwnTypeRMSNorm(nn.Module):
+    """Llama's RMSNorm by the same formula in the tensor's own type; the stock one computes in float32."""
+
+    def __init__(self, stock: nn.Module) -> None:
+        super().__init__()
+        self.weight, self.epsilon = cast(Tensor, stock.weight), cast(float, stock.variance_epsilon)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon))
+
+
+def replace_norms(loaded: LoadedModel) -> None:
+    for module in list(loaded.module.modules()):
+        for name, child in list(module.named_children()):
+            if type(child).__name__ == "LlamaRMSNorm":
+                setattr(module, name, OwnTypeRMSNorm(child))
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return random_llava()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_logprobs_equal(model: LoadedModel, seed: int) -> None:
+    sequences = random_sequences(model, seed)
+    tree, flat = rows_of(sequences, "tree"), rows_of(sequences, "flat")
+    assert sum(map(len, tree)) < sum(map(len, flat))
+    with torch.no_grad():
+        ours, reference = logprobs_of(model, tree), logprobs_of(model, flat)
+    for branch in reference:
+        torch.testing.assert_close(ours[branch], reference[branch], rtol=0, atol=1e-9)
+
+
+def test_random_trees_reach_depth_four(model: LoadedModel) -> None:
+    depths = [depth_of(rows_of(random_sequences(model, seed), "tree")[0]) for seed in range(12)]
+    assert max(depths) >= 4 and min(depths) >= 2
+
+
+@pytest.mark.parametrize(("own_type", "tolerance"), [(False, 1e-6), (True, 1e-9)])
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_equal(own_type: bool, tolerance: float, seed: int) -> None:
+    loaded = random_llava(seed=seed)
+    if own_type:
+        replace_norms(loaded)
+    loaded.module.requires_grad_(True)  # every tensor: language model, projector and vision tower
+    sequences = random_sequences(loaded, seed + 100)
+    loss_tree, tree = gradients(loaded, rows_of(sequences, "tree"))
+    loss_flat, flat = gradients(loaded, rows_of(sequences, "flat"))
+    assert loss_tree == pytest.approx(loss_flat, abs=1e-9)
+    assert tree.keys() == flat.keys() and len(flat) > 40
+    errors = {name: relative_error(tree[name], flat[name]) for name in flat}
+    assert max(errors.values()) <= tolerance, max(errors.items(), key=lambda item: item[1])
+
+
+def test_lora_gradients_equal() -> None:
+    loaded = random_llava()
+    replace_norms(loaded)
+    attach_lora(loaded, rank=4, alpha=8)
+    for name, parameter in loaded.module.named_parameters():
+        if "lora_B" in name:  # B starts at 0, which would hide A's gradient
+            nn.init.normal_(parameter, std=0.05)
+    sequences = random_sequences(loaded, 7)
+    _, tree = gradients(loaded, rows_of(sequences, "tree"))
+    _, flat = gradients(loaded, rows_of(sequences, "flat"))
+    assert len(flat) == 2 * 7 * 2
+    assert max(relative_error(tree[name], flat[name]) for name in flat) <= 1e-9
+
+
+def test_padding_and_neighbours_change_nothing(model: LoadedModel) -> None:
+    sequences = random_sequences(model, 3) + random_sequences(model, 4)
+    groups = [list(range(6)), list(range(6, 12))]
+    alone = [build_tree([sequences[i] for i in group], group) for group in groups]
+    together = step_rows(
+        range(12),
+        rendered=sequences.__getitem__,
+        image_ids=["a"] * 6 + ["b"] * 6,
+        row_tokens=sum(map(len, alone)),
+    )
+    assert len(together) == 1
+    padded = pad_row(together[0], len(together[0]) + 13, pad_token_id=2)
+    with torch.no_grad():
+        ours, reference = logprobs_of(model, [padded]), logprobs_of(model, alone)
+    for branch in reference:
+        torch.testing.assert_close(ours[branch], reference[branch], rtol=0, atol=1e-9)
+
+
+def test_overflowing_tree_repeats_the_prefix(model: LoadedModel) -> None:
+    sequences = random_sequences(model, 5, num_branches=8)
+    longest = max(map(len, sequences))
+    tree, flat = rows_of(sequences, "tree", row_tokens=longest + 10), rows_of(sequences, "flat")
+    assert len(tree) > 1 and all(len(row) <= longest + 10 for row in tree)
+    with torch.no_grad():
+        ours, reference = logprobs_of(model, tree), logprobs_of(model, flat)
+    assert ours.keys() == reference.keys()
+    for branch in reference:
+        torch.testing.assert_close(ours[branch], reference[branch], rtol=0, atol=1e-9)
+
+
+def test_plain_sample_equals_stock_forward() -> None:
+    """One sample, float32: our log-probabilities are those of the stock processor and forward."""
+    loaded = random_llava(dtype=torch.float32)
+    shown = picture(1)
+    messages = [Message(role="user", content=(0, "is there an opacity?"))]
+    loaded.features.register([shown])
+    sequence = render(loaded.family, messages, [shown], "no, left lung")
+    with torch.no_grad():
+        ours = row_logprobs(loaded, build_tree([sequence], [0]))
+
+    processor = loaded.family.processor  # pyright: ignore
+    from sightline.data.pictures import open_picture
+
+    text = "USER: <image>\nis there an opacity? ASSISTANT: no, left lung</s>"
+    inputs = processor(text=text, images=open_picture(shown), return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == sequence.token_ids_L.tolist()
+    with torch.no_grad():
+        logits = loaded.module(**inputs).logits[0]
+    logprobs = torch.log_softmax(logits.float(), -1)
+    ids = inputs["input_ids"][0]
+    answer = processor.tokenizer(" no, left lung</s>", add_special_tokens=False).input_ids
+    stock = logprobs[:-1].gather(1, ids[1:, None])[-len(answer) :, 0]
+    assert len(ours) == len(answer)
+    torch.testing.assert_close(ours, stock, rtol=0, atol=1e-5)
+
+
+def test_branch_sums_are_sequence_logprobs(model: LoadedModel) -> None:
+    sequences = random_sequences(model, 9)
+    row = rows_of(sequences, "tree")[0]
+    with torch.no_grad():
+        sums = branch_sums(row, row_logprobs(model, row))
+        flat = logprobs_of(model, rows_of(sequences, "flat"))
+    for number, branch in enumerate(row.branches):
+        assert float(sums[number]) == pytest.approx(float(flat[branch].sum()), abs=1e-9)
+
+
+# --- each of the four foundations broken on purpose ---------------------------------------------------------------
+
+
+def broken_mask(row: Row) -> Row:
+    """Let every branch see all that stands before it in the row."""
+    return dataclasses.replace(row, subtree_end_T=np.full(len(row), len(row)))
+
+
+def broken_positions(row: Row) -> Row:
+    """Number tokens by their place in the row."""
+    return dataclasses.replace(row, positions_AT=np.arange(len(row))[None])
+
+
+def broken_pictures(row: Row) -> Row:
+    """Show the first picture everywhere, as a tree merged by placeholder ids alone would."""
+    return dataclasses.replace(row, picture_T=np.minimum(row.picture_T, 0))
+
+
+def broken_targets(row: Row) -> Row:
+    """Predict each target from the token that stands before it in the row, as shifted labels would."""
+    target_places = np.concatenate([path[-np.sum(row.branch_M == b) :] for b, path in enumerate(row.paths)])
+    return dataclasses.replace(row, source_M=np.maximum(target_places - 1, 0))
+
+
+@pytest.mark.parametrize("breaking", [broken_mask, broken_positions, broken_pictures, broken_targets])
+def test_breaking_a_foundation_is_seen(model: LoadedModel, breaking) -> None:
+    sequences = []
+    for number, (question, answer) in enumerate([("a b", "no"), ("a b", "yes 7"), ("how many", "7")]):
+        shown = [picture(1), picture(2)]
+        model.features.register(shown)
+        messages = [Message(role="user", content=(0, 1, question))]
+        sequences.append(render(model.family, messages, shown, answer, name=str(number)))
+    intact, flat = rows_of(sequences, "tree")[0], rows_of(sequences, "flat")
+    with torch.no_grad():
+        reference = torch.cat([value for _, value in sorted(logprobs_of(model, flat).items())])
+        ours = torch.cat([value for _, value in sorted(logprobs_of(model, [intact]).items())])
+        broken = torch.cat([value for _, value in sorted(logprobs_of(model, [breaking(intact)]).items())])
+    assert float((ours - reference).abs().max()) <= 1e-9
+    assert float((broken - reference).abs().max()) > 1e-3
+
+
+def test_merging_by_ids_alone_is_refused() -> None:
+    """Equal placeholder ids of different pictures stay apart; equal pictures merge."""
+    loaded = random_llava()
+
+    def sequence(number: int) -> Rendered:
+        shown = [picture(number)]
+        return render(loaded.family, [Message(role="user", content=(0, "a"))], shown, "no")
+
+    different = build_tree([sequence(1), sequence(2)], [0, 1])
+    same = build_tree([sequence(1), sequence(1)], [0, 1])
+    assert len(same) == len(sequence(1))
+    border = int(np.argmax(sequence(1).picture_L >= 0))
+    assert len(different) == 2 * len(sequence(1)) - border
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_mask_shows_each_token_exactly_its_own_path(seed: int) -> None:
+    rng = np.random.default_rng(digest(seed))
+    sequences = []
+    for _ in range(int(rng.integers(1, 9))):
+        length = int(rng.integers(2, 12))
+        sequences.append(
+            Rendered(
+                token_ids_L=rng.integers(0, 3, length),
+                positions_AL=np.arange(length)[None],
+                picture_L=np.full(length, -1),
+                offset_L=np.zeros(length, dtype=np.int64),
+                weight_L=np.ones(length),
+                num_prompt=1,
+                pictures=(),
+            )
+        )
+    row = build_tree(sequences, range(len(sequences)))
+    mask = visible(row)
+    for sequence, path in zip(sequences, row.paths, strict=True):
+        assert row.token_ids_T[path].tolist() == sequence.token_ids_L.tolist()
+        for i, place in enumerate(path):
+            assert np.flatnonzero(mask[place]).tolist() == path[: i + 1].tolist()
