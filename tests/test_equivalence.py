@@ -311,3 +311,22 @@ def test_mask_shows_each_token_exactly_its_own_path(seed: int) -> None:
         assert row.token_ids_T[path].tolist() == sequence.token_ids_L.tolist()
         for i, place in enumerate(path):
             assert np.flatnonzero(mask[place]).tolist() == path[: i + 1].tolist()
+
+
+def test_bfloat16_error_is_no_larger_than_flats_own() -> None:
+    """Against a float32 oracle of the same weights, sharing costs no accuracy: median over 8 seeds, at most 1.2."""
+    errors: dict[str, list[float]] = {"tree": [], "flat": []}
+    for seed in range(8):
+        rounded, oracle = random_llava(dtype=torch.bfloat16, seed=seed), random_llava(dtype=torch.float32, seed=seed)
+        oracle.module.load_state_dict(rounded.module.state_dict())
+        sequences = random_sequences(rounded, seed + 200)
+        random_sequences(oracle, seed + 200)  # makes the pictures known to the oracle too
+        with torch.no_grad():
+            exact = logprobs_of(oracle, rows_of(sequences, "flat"))
+            for layout, found in errors.items():
+                ours = logprobs_of(rounded, rows_of(sequences, layout))
+                difference = torch.cat([ours[branch].float() - exact[branch] for branch in exact])
+                found.append(float(difference.norm() / torch.cat(list(exact.values())).norm()))
+    tree, flat = (float(np.median(found)) for found in errors.values())
+    assert 1e-4 < flat < 0.2
+    assert tree <= 1.2 * flat

@@ -52,7 +52,9 @@ def loads(guess: Guess, root: Path) -> bool:
 def test_german_names_and_pictures_without_suffix(tmp_path: Path, images: Path):
     german = [("Ist ein Rundherd zu sehen?", "nein"), ("Welches Organ ist das?", "Lunge"), ("Ist das Herz groß?", "ja")]
     rows = [
-        [f"{n:06d}", *german[(n + m) % 3], ("Thorax", "Kopf")[n % 2], "2026-11-21"] for n in range(20) for m in range(3)
+        [f"{n:06d}", *german[(n + m) % 3], ("Thorax", "Kopf")[n % 2], f"2026-11-2{m}"]
+        for n in range(20)
+        for m in range(3)
     ]
     file = write(tmp_path / "b.csv", ["Aufnahme", "Frage", "Befund", "Körperteil", "Datum"], rows, ";")
     guess = guess_columns(file, images)
@@ -110,6 +112,32 @@ def test_facts_about_the_picture_are_no_answers(tmp_path: Path, images: Path):
     assert guess.columns == {"image": "w", "question": "y", "answer": "z", "tags": ["x"]}
 
 
+def test_explanations_are_neither_questions_nor_answers(tmp_path: Path, images: Path):
+    """A reason is longer than its question and differs more than the answers do."""
+    rows = rows_of(
+        lambda index, question, answer: [
+            f"since part {index} of the shadow lies far from the border on the left",
+            f"{index // 3:06d}.png",
+            answer,
+            question,
+        ]
+    )
+    guess = guess_columns(write(tmp_path / "rows.csv", ["w", "x", "y", "z"], rows), images)
+    assert guess.columns == {"image": "x", "question": "z", "answer": "y"}
+
+
+def test_kinds_of_question_are_no_answers(tmp_path: Path, images: Path):
+    """They change with the question and have more values, but yes and no are answers."""
+    kinds = ["presence", "size", "plane", "organ", "colour"]
+    rows = [
+        [f"{n:06d}", kinds[(n + m) % 5], f"Is it so in part {m}?", ("yes", "no")[(n + m) % 2]]
+        for n in range(20)
+        for m in range(3)
+    ]
+    guess = guess_columns(write(tmp_path / "rows.csv", ["w", "x", "y", "z"], rows), images)
+    assert guess.columns == {"image": "w", "question": "y", "answer": "z", "tags": ["x"]}
+
+
 def test_instructions_and_descriptions(tmp_path: Path, images: Path):
     """No question mark anywhere; one instruction for all rows, and answers of many words."""
     words = ["small", "round", "shadows", "lie", "in", "the", "upper", "left", "field", "near", "the", "heart"]
@@ -148,7 +176,7 @@ def test_what_is_missing_is_said(tmp_path: Path, images: Path):
     with pytest.raises(DataError, match="no column reads like answers"):
         guess_columns(write(tmp_path / "c.csv", ["a", "b"], [row[:2] for row in plain]), images)
     with pytest.raises(DataError, match="no column reads like answers"):
-        guess_columns(write(tmp_path / "d.csv", ["a", "b", "s"], [[*row[:2], "train"] for row in plain]), images)
+        guess_columns(write(tmp_path / "d.csv", ["a", "b", "label"], [[*row[:2], "train"] for row in plain]), images)
     with pytest.raises(MissingDataError, match="correct `--images`"):
         guess_columns(tmp_path / "d.csv", tmp_path / "nowhere")
     with pytest.raises(MissingDataError, match="correct `--data`"):
@@ -161,7 +189,7 @@ def test_the_study_can_be_read_and_loads_the_data(tmp_path: Path, images: Path):
     folder = tmp_path / "studies"
     folder.mkdir()
     guess = guess_columns(file, images)
-    (folder / "study.yaml").write_text(study_text(guess, name="first-try", folder=folder), encoding="utf-8")
+    (folder / "study.yaml").write_text(study_text(guess, name="first: try", folder=folder), encoding="utf-8")
     study = load_study(folder / "study.yaml")
     assert (study.name, study.base) == ("first-try", "llava-hf/llava-1.5-7b-hf")
     data = study.data["meine_daten"]

@@ -71,8 +71,9 @@ def level(mask: np.ndarray) -> str:
 
 
 def nodules(drawn: PhantomImage) -> list[np.ndarray]:
-    spots, number = ndimage.label(union(drawn, "nodule"), structure=np.ones((3, 3)))
-    return [spots == spot for spot in range(1, number + 1)]
+    spots = np.zeros((SIZE, SIZE), int)
+    ndimage.label(union(drawn, "nodule"), structure=np.ones((3, 3)), output=spots)
+    return [spots == spot for spot in range(1, spots.max() + 1)]
 
 
 def devices(drawn: PhantomImage) -> list[str]:

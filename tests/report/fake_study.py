@@ -6,23 +6,22 @@ import dataclasses
 import hashlib
 import math
 import random
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.checking.findings import Finding
 from sightline.data.phantom import phantom_samples
 from sightline.data.pictures import save_picture
+from sightline.data.problems import REMEDIES, Problem
 from sightline.records import Answer, RunRecord, Sample, Score, to_json
+from sightline.scoring.metrics import metric_named, score_answers
 from sightline.storage import canonical_json, json_line, write_file
+from sightline.verdict.compare import Comparison, compare_models
 
 DATA = "phantom.test"
 MODELS: Mapping[str, float] = {"base": 0.42, "sft.a16": 0.78, "sft.a8": 0.66, "sft.a4": 0.45, "sft.frozen": 0.20}
-TITLES = {
-    "exact_match": ("Exact match", "rate", True),
-    "closed_accuracy": ("Closed-question accuracy", "rate", True),
-    "nll": ("Reference answer loss", "nats", False),
-}
+METRICS = ("exact_match", "closed_accuracy", "nll")
 STUDY = """\
 name: phantom-lora
 base: builtin:tiny
@@ -70,77 +69,14 @@ def _answers(samples: Sequence[Sample], model: str, skill: float) -> list[Answer
     return answers
 
 
-def _score(sample: Sample, answer: Answer, metric: str) -> Score:
-    if metric == "nll":
-        loss = 0.2 if answer.text == sample.answer else 2.4
-        return Score(sample_id=sample.id, metric=metric, outcome="scored", value=loss, parts={"nll": loss, "tokens": 1})
-    if metric == "closed_accuracy" and sample.answer not in ("yes", "no"):
-        return Score(sample_id=sample.id, metric=metric, outcome="not_applicable")
-    if answer.text.startswith("I cannot"):
-        return Score(sample_id=sample.id, metric=metric, outcome="unparsed", reason="no answer found")
-    return Score(sample_id=sample.id, metric=metric, outcome="scored", value=float(answer.text == sample.answer))
-
-
-def _interval(values: Sequence[float]) -> tuple[float, float, float]:
-    mean = statistics.fmean(values)
-    error = statistics.pstdev(values) / math.sqrt(len(values)) + 1e-3
-    return mean, error, 1.96 * error
-
-
-def _worth(scores: Sequence[Score]) -> dict[str, float]:
-    return {score.sample_id: score.value or 0.0 for score in scores if score.outcome != "not_applicable"}
-
-
-def _question(
-    scores: Mapping[tuple[str, str], Sequence[Score]], model: str, metric: str, images: int
-) -> dict[str, Any]:
-    own, other = _worth(scores[model, metric]), _worth(scores["base", metric])
-    mean, error, half = _interval([own[name] - other[name] for name in own])
-    up = TITLES[metric][2]
-    verdict = "no detectable difference"
-    if abs(mean) > half:
-        verdict = "improved" if (mean > 0) == up else "regressed"
-    p = math.erfc(abs(mean) / error / math.sqrt(2))
-    detectable = 2.8 * error
-    fixed = [name for name in own if own[name] > other[name]] if up else None
-    broke = [name for name in own if own[name] < other[name]] if up else None
-    points = [f"{value * 100:+.1f}".replace("-", "−") for value in (mean, mean - half, mean + half)]
-    shown = f"{points[0]} points (95% CI {points[1]} to {points[2]})"
-    moved = f"fixed {len(fixed or ())}, broke {len(broke or ())}"
-    sentence = f"{verdict}: {shown}, {len(own)} questions on {images} images; {moved}."
-    if verdict.startswith("no"):
-        sentence = (
-            f"{verdict}: {shown}. This test set could only have detected a change of {detectable * 100:.1f} points or "
-            "more (80% power). This is not evidence that the models are equal."
-        )
-    return {
-        "model": model,
-        "against": "base",
-        "metric": metric,
-        "data": DATA,
-        "template": "plain",
-        "verdict": verdict,
-        "sentence": sentence,
-        "reason": None,
-        "difference": mean,
-        "interval": [mean - half, mean + half],
-        "standard_error": error,
-        "degrees_of_freedom": images - 1,
-        "p": p,
-        "p_check": p * 1.1,
-        "p_check_method": "sign-flip",
-        "p_adjusted": min(1.0, 4 * p),
-        "detectable": detectable,
-        "num_questions": len(own),
-        "num_images": images,
-        "fixed": len(fixed) if fixed is not None else None,
-        "broke": len(broke) if broke is not None else None,
-        "fixed_ids": fixed or [],
-        "broke_ids": broke or [],
-        "unparsed": {"model": 1, "against": 2},
-        "method": "cluster-robust t (CR1)",
-        "seed": 0,
-    }
+def _scores(samples: Sequence[Sample], answers: Sequence[Answer], metric: str) -> list[Score]:
+    if metric != "nll":
+        return score_answers(metric_named(metric), {sample.id: sample for sample in samples}, answers)
+    losses = [0.2 if answer.text == sample.answer else 2.4 for sample, answer in zip(samples, answers, strict=True)]
+    return [
+        Score(sample_id=sample.id, metric=metric, outcome="scored", value=loss, parts={"nll": loss, "tokens": 1})
+        for sample, loss in zip(samples, losses, strict=True)
+    ]
 
 
 def _curve(model: str) -> list[dict[str, Any]]:
@@ -167,62 +103,12 @@ def _curve(model: str) -> list[dict[str, Any]]:
     return rows
 
 
-def compare_json(samples: Sequence[Sample], scores: Mapping[tuple[str, str], Sequence[Score]]) -> dict[str, Any]:
-    """Verdicts in the form of compare.json, with plain normal intervals."""
-    images = len({sample.image_id for sample in samples})
-    arms = []
-    models = list(dict.fromkeys(model for model, _ in scores))
-    for model in models:
-        metrics = {}
-        for metric, (title, unit, higher) in TITLES.items():
-            rows = scores[model, metric]
-            mean, _, half = _interval(list(_worth(rows).values()))
-            counts = {
-                name: sum(row.outcome == name for row in rows)
-                for name in ("scored", "unparsed", "failed", "not_applicable")
-            }
-            metrics[metric] = {
-                "value": mean,
-                "interval": [max(0.0, mean - half), mean + half if unit == "nats" else min(1.0, mean + half)],
-                "unit": unit,
-                "higher_is_better": higher,
-                "title": title,
-                "kind": "mean",
-                **{f"num_{name}": number for name, number in counts.items()},
-            }
-        arms.append(
-            {
-                "model": model,
-                "data": DATA,
-                "template": "plain",
-                "num_questions": len(samples),
-                "num_images": images,
-                "max_questions_per_image": 8,
-                "metrics": metrics,
-            }
-        )
-    tuned = [model for model in models if model != "base"]
-    return {
-        "schema": 1,
-        "study": "phantom-lora",
-        "alpha": 0.05,
-        "power": 0.8,
-        "rule_for_invalid": "wrong",
-        "arms": arms,
-        "baselines": [
-            {"data": DATA, "metric": "exact_match", "value": 0.31, "answer": "no"},
-            {"data": DATA, "metric": "closed_accuracy", "value": 0.55, "answer": "no"},
-        ],
-        "stated": [_question(scores, model, "exact_match", images) for model in tuned],
-        "exploratory": [
-            _question(scores, model, metric, images) for metric in ("closed_accuracy", "nll") for model in tuned
-        ],
-        "notes": ["One training run each: the verdicts are about these checkpoints, not about the recipe."],
-    }
-
-
 def write_study(
-    directory: Path, *, samples: Sequence[Sample] | None = None, models: Mapping[str, float] = MODELS
+    directory: Path,
+    *,
+    samples: Sequence[Sample] | None = None,
+    models: Mapping[str, float] = MODELS,
+    stated: Sequence[str] = (),
 ) -> Path:
     """Write a finished study.
 
@@ -230,6 +116,7 @@ def write_study(
         directory: where to.
         samples: the evaluation set; by default about 60 questions on about a dozen phantom pictures.
         models: name and skill, in [0, 1].
+        stated: the models whose comparison with base was stated; by default each.
 
     Returns:
         The directory.
@@ -242,17 +129,25 @@ def write_study(
         saved.append(dataclasses.replace(sample, pictures=tuple(relative)))
     rows = "".join(json_line(to_json(sample)) for sample in saved)
     write_file(directory / "data" / f"{DATA}.jsonl", rows)
-    scores: dict[tuple[str, str], list[Score]] = {}
+    scores: dict[tuple[str, str, str], dict[str, list[Score]]] = {}
     for model, skill in models.items():
         answers = _answers(saved, model, skill)
         write_file(directory / "answers" / f"{model}.jsonl", "".join(json_line(to_json(answer)) for answer in answers))
-        for metric in TITLES:
-            scores[model, metric] = [_score(s, a, metric) for s, a in zip(saved, answers, strict=True)]
-            lines = [{**to_json(score), "data": DATA, "template": "plain"} for score in scores[model, metric]]
+        by_metric = scores.setdefault((model, DATA, "plain"), {})
+        for metric in METRICS:
+            by_metric[metric] = _scores(saved, answers, metric)
+            lines = [{**to_json(score), "data": DATA, "template": "plain"} for score in by_metric[metric]]
             write_file(directory / "scores" / model / f"{metric}.jsonl", "".join(map(json_line, lines)))
         if model != "base":
             write_file(directory / "models" / model / "metrics.jsonl", "".join(map(json_line, _curve(model))))
-    write_file(directory / "compare.json", canonical_json(compare_json(saved, scores)))
+    compare = compare_models(
+        study="phantom-lora",
+        samples={DATA: {sample.id: sample for sample in saved}},
+        scores=scores,
+        metrics=[metric_named(metric) for metric in METRICS],
+        stated=[Comparison(model=model, against="base") for model in stated or models if model != "base"],
+    )
+    write_file(directory / "compare.json", canonical_json(compare))
     write_file(directory / "study.yaml", STUDY)
     run = RunRecord(
         study="phantom-lora",
@@ -269,29 +164,28 @@ def write_study(
         data_sha256={"phantom.train": "3f" * 32, DATA: "9a" * 32},
     )
     write_file(directory / "run.json", canonical_json(to_json(run)))
-    problem = {
-        "file": "questions.csv",
-        "id": "17",
-        "image": "film-0003.png",
-        "remedy": "copy the file again; its end is missing",
-    }
+    found = [(40, "cmyk", "four channels", True), (18, "truncated-image", "a PNG that ends early", False)]
     problems = [
-        {**problem, "row": 18, "kind": "truncated-image", "found": "a PNG that ends early", "repaired": False},
-        {
-            **problem,
-            "row": 40,
-            "kind": "cmyk",
-            "found": "four channels",
-            "repaired": True,
-            "remedy": "converted to RGB",
-        },
+        Problem(
+            file="questions.csv",
+            row=row,
+            id=f"q{row}",
+            kind=kind,
+            found=what,
+            remedy=REMEDIES[kind],
+            repaired=repaired,
+            image="film-0003.png",
+        )
+        for row, kind, what, repaired in found
     ]
-    write_file(directory / "data" / "problems.json", canonical_json(problems))
-    check = {
-        "name": "test-is-small",
-        "level": "warning",
-        "found": "62 questions can detect 15 points",
-        "advice": "add images",
-    }
-    write_file(directory / "checks.json", canonical_json([check]))
+    write_file(
+        directory / "data" / "problems.json", canonical_json([dataclasses.asdict(problem) for problem in problems])
+    )
+    checks = [
+        Finding(name="prefix-sharing", severity="note", message="1,000 tokens become 300"),
+        Finding(
+            name="test-is-small", severity="warning", message="12 images can detect 15 points", remedy="add images"
+        ),
+    ]
+    write_file(directory / "checks.json", canonical_json([dataclasses.asdict(check) for check in checks]))
     return directory

@@ -241,6 +241,7 @@ def _answer_fit(column: _Column) -> float:
         + variety
         + column.share_yes_no
         - column.share_questions
+        - min(column.mean_words, 20) / 40
         - 2 * (column.num_distinct < 2)
         - 2 * (_is_key(column) and not column.share_yes_no)
         - 2 * column.share_odd
@@ -296,13 +297,14 @@ def study_text(guess: Guess, *, name: str, folder: Path, base: str = "llava-hf/l
 
     Args:
         guess: what the columns mean.
-        name: the study's name.
+        name: the study's name; what a name cannot hold becomes a hyphen.
         folder: where the study file will be; its paths start from there.
         base: the model to tune.
 
     Returns:
         The text of a study file.
     """
+    study = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_") or "study"
     data = re.sub(r"[^a-z0-9]+", "_", guess.file.stem.lower()).strip("_") or "mine"
     columns = {key: column for key, column in guess.columns.items() if key == "tags" or COLUMN_NAMES[key][0] != column}
     reasons = "\n".join(
@@ -314,7 +316,7 @@ def study_text(guess: Guess, *, name: str, folder: Path, base: str = "llava-hf/l
     return f"""\
 # {guess.num_rows:,} rows, {guess.num_pictures:,} pictures among the first {NUM_ROWS_LOOKED_AT}.
 # See what the model will see: sightline show FILE; look for faults: sightline check FILE; do it: sightline run FILE
-name: {_yaml(name)}
+name: {_yaml(study)}
 base: {_yaml(base)}    # a name on the hub, a folder, or builtin:tiny to try it without a GPU
 
 data:

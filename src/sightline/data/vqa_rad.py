@@ -40,7 +40,8 @@ def split_release(table: Table) -> dict[str, Table]:
     """Sort the release into its train and test rows, in plain columns.
 
     qid is a number in most rows and a text in one; five answers are numbers; two answer types end in a blank, which
-    every tag loses on reading; six questions hold tabs, which become blanks. Test rows carry their place in the Hugging Face copy as tag `hf_index`.
+    every tag loses on reading; six questions hold tabs, which become blanks. Test rows carry their place in the
+    Hugging Face copy as tag `hf_index`.
 
     Args:
         table: the release's rows.

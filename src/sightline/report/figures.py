@@ -12,13 +12,14 @@ from sightline.report.html import curve_views, package_text
 from sightline.report.reading import StudyFiles
 from sightline.report.results import STRIP_MIDDLE, ResultTable, result_tables
 from sightline.report.verdicts import VerdictGroup, verdict_groups
-from sightline.report.wording import clean
+from sightline.report.wording import clean, shortened
 
-_WIDTH = 760
-_LABELS = 300
+_WIDTH = 840
+_LABELS = 360
 _ROW = 44
 _LINE = 26
 _MARGIN = 20
+_LONGEST_LABEL = 60
 
 
 def _document(content: Markup, *, title: str, width: int, height: int) -> str:
@@ -44,8 +45,9 @@ def _verdicts_figure(groups: tuple[VerdictGroup, ...]) -> str:
         parts.append(label_text(_LABELS + strip_width, y + 4, f"difference in {group.unit}; {direction}", anchor="end"))
         y += 14
         for view in group.views:
-            parts.append(label_text(_MARGIN, y + 18, f"{view.model} against {view.against}", kind="name"))
-            parts.append(label_text(_MARGIN, y + 34, f"{view.metric}: {view.verdict}"))
+            parts.append(label_text(_MARGIN, y + 18, shortened(view.model, _LONGEST_LABEL), kind="name"))
+            said = f"against {view.against}, {view.metric}: {view.verdict}"
+            parts.append(label_text(_MARGIN, y + 34, shortened(said, _LONGEST_LABEL)))
             parts.append(_box(view.strip or group.grid, x=_LABELS, y=y, width=strip_width, height=_ROW))
             y += _ROW
         parts.append(_box(group.axis, x=_LABELS, y=y, width=strip_width, height=18))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,14 @@ _KIND = ("kind", "name", "check", "fault")
 _LEVEL = ("level", "severity", "outcome", "status")
 _WHERE = ("where", "file", "origin", "sample_id")
 _FOUND = ("found", "message", "what", "text", "reason")
+_ORDER = {"fault": 0, "left out": 0, "warning": 1, "repaired": 1, "note": 2}
+_COLUMNS = (
+    ("Level", "level"),
+    ("Kind", "kind"),
+    ("Where", "where"),
+    ("Found", "found"),
+    ("Done, or to do", "advice"),
+)
 _ADVICE = ("remedy", "advice", "do", "action")
 
 
@@ -60,6 +68,9 @@ def _finding(entry: Any, level: str) -> Finding:
     if not isinstance(entry, Mapping):
         return Finding(kind="", level=level, where="", found=shortened(str(entry), 400), advice="")
     kind, found = _first(entry, _KIND), _first(entry, _FOUND)
+    advice = _first(entry, _ADVICE)
+    if entry.get("accepted"):
+        advice = f"accepted: {shortened(str(entry['accepted']), 400)}"
     if "repaired" in entry:
         level = "repaired" if entry["repaired"] else "left out"
     return Finding(
@@ -67,7 +78,7 @@ def _finding(entry: Any, level: str) -> Finding:
         level=_first(entry, _LEVEL) or level,
         where=_where(entry),
         found=found or _first({"all": {key: entry[key] for key in sorted(entry)}}, ("all",)),
-        advice=_first(entry, _ADVICE),
+        advice=advice,
     )
 
 
@@ -78,22 +89,30 @@ def findings(recorded: Any) -> tuple[Finding, ...]:
         recorded: a list of entries, or a mapping of level ("faults", "warnings", ...) to such lists.
 
     Returns:
-        One finding per entry.
+        One finding per entry, the gravest first.
     """
     if isinstance(recorded, Mapping):
-        return tuple(
-            _finding(entry, key.removesuffix("s"))
-            for key, entries in recorded.items()
-            if isinstance(entries, list)
-            for entry in entries
-        )
-    return tuple(_finding(entry, "") for entry in recorded or ())
+        listed = [
+            (entry, key.removesuffix("s")) for key, rows in recorded.items() if isinstance(rows, list) for entry in rows
+        ]
+    else:
+        listed = [(entry, "") for entry in recorded or ()]
+    found = [_finding(entry, level) for entry, level in listed]
+    return tuple(sorted(found, key=lambda one: _ORDER.get(one.level, len(_ORDER))))
+
+
+def columns(found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
+    """The titles and fields of a table of findings, without the columns that would stay empty."""
+    return tuple((title, name) for title, name in _COLUMNS if any(getattr(one, name) for one in found))
 
 
 def accepted_faults(files: StudyFiles) -> tuple[tuple[str, str], ...]:
-    """The faults the study accepts by name, each with its reason."""
+    """The faults the study accepts by name, each with its reason, as far as no note gives that reason already."""
     accepted = files.study.get("accept")
-    return tuple((str(name), str(reason)) for name, reason in accepted.items()) if isinstance(accepted, Mapping) else ()
+    if not isinstance(accepted, Mapping):
+        return ()
+    told = " ".join(notes(files))
+    return tuple((str(name), str(reason)) for name, reason in accepted.items() if f"Accepted: {reason}" not in told)
 
 
 def notes(files: StudyFiles) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline.report import drawing
-from sightline.report.findings import MOST_FINDINGS, accepted_faults, findings, notes
+from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, findings, notes
 from sightline.report.pictures import Thumbnail, thumbnail
 from sightline.report.reading import Row, StudyFiles
 from sightline.report.results import result_tables
@@ -81,15 +81,25 @@ def curve_views(files: StudyFiles) -> tuple[CurveView, ...]:
     return tuple(views)
 
 
-def tag_filters(rows: Iterable[SideRow]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The tags worth filtering by: those with several values but not one per row, the usual ones first."""
+def _tag_values(rows: Iterable[SideRow]) -> dict[str, set[str]]:
     values: dict[str, set[str]] = {}
     for row in rows:
         for key, value in row.sample.tags.items():
             values.setdefault(key, set()).add(str(value))
+    return values
+
+
+def tag_filters(rows: Iterable[SideRow]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The tags worth filtering by: those with several values but not one per row, the usual ones first."""
+    values = _tag_values(rows)
     useful = [key for key, seen in values.items() if 2 <= len(seen) <= MOST_TAG_VALUES]
     ordered = [key for key in _FIRST_TAGS if key in useful] + sorted(set(useful).difference(_FIRST_TAGS))
     return tuple((key, tuple(sorted(values[key]))) for key in ordered[:MOST_FILTERS])
+
+
+def numbering_tags(rows: Iterable[SideRow]) -> frozenset[str]:
+    """The tags that number rows rather than describe them; a reader is spared them."""
+    return frozenset(key for key, seen in _tag_values(rows).items() if len(seen) > MOST_TAG_VALUES)
 
 
 def thumbnails(files: StudyFiles, rows: Iterable[SideRow]) -> dict[str, Thumbnail]:
@@ -205,7 +215,9 @@ def page(files: StudyFiles, *, with_images: bool) -> str:
         curves=curve_views(files),
         side=side,
         moved_by=moved_by,
+        columns=columns,
         filters=tag_filters(side.rows),
+        numbering=numbering_tags(side.rows),
         several_wordings=has_several(compare, "template"),
         thumbnails=thumbnails(files, side.rows) if with_images else {},
         with_images=with_images,

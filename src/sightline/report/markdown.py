@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from sightline.report.findings import MOST_FINDINGS, accepted_faults, findings, notes
+from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, findings, notes
 from sightline.report.html import run_tables, seeds, training_facts
 from sightline.report.reading import StudyFiles
 from sightline.report.results import result_tables
@@ -40,6 +40,9 @@ def _stated(files: StudyFiles, figures: Sequence[str]) -> Iterator[str]:
         yield f"**{text(view.verdict)}**: {text(view.sentence)}"
         yield ""
         yield "; ".join(f"{text(label)} {text(value)}" for label, value in view.facts) + "."
+        yield ""
+        for run in view.checkpoints:
+            yield f"- {text(run.model)} against {text(run.against)}: **{text(run.verdict)}**: {text(run.sentence)}"
         yield ""
     if "stated.svg" in figures:
         yield "![The stated questions: differences with intervals](figures/stated.svg)"
@@ -102,8 +105,9 @@ def _found(title: str, recorded: object, *, none: str) -> Iterator[str]:
         yield none if recorded is not None else "Not recorded."
         yield ""
         return
-    rows = [(one.level, one.kind, one.where, one.found, one.advice) for one in found[:MOST_FINDINGS]]
-    yield from _table(("level", "kind", "where", "found", "done or to do"), rows)
+    shown = columns(found)
+    rows = [[getattr(one, name) for _, name in shown] for one in found[:MOST_FINDINGS]]
+    yield from _table([title.lower() for title, _ in shown], rows)
     if len(found) > MOST_FINDINGS:
         yield f"{count(len(found) - MOST_FINDINGS)} more are not shown."
         yield ""

@@ -106,9 +106,12 @@ def _mark(scores: Mapping[str, Row], metrics: Sequence[str], units: Mapping[str,
     return f"{level(value, unit)}{'%' if unit == 'rate' else f' {unit}'}", "plain"
 
 
-def _flips(comparisons: Iterable[Row]) -> dict[tuple[str, str, str], dict[int, str]]:
+def _flips(comparisons: Iterable[Row], units: Mapping[str, str]) -> dict[tuple[str, str, str], dict[int, str]]:
     flips: dict[tuple[str, str, str], dict[int, str]] = {}
     for index, question in enumerate(comparisons):
+        # A loss moves on every question; only where rates move does a question count as fixed or broken.
+        if units.get(question["metric"], "rate") != "rate":
+            continue
         for status in ("fixed", "broke"):
             for sample_id in question.get(f"{status}_ids") or ():
                 key = (question["data"], question.get("template") or "plain", sample_id)
@@ -156,8 +159,8 @@ def side_by_side(files: StudyFiles, *, most_rows: int = MOST_ROWS) -> SideBySide
     """
     stated = tuple(files.compare.get("stated") or ())
     comparisons = stated + tuple(files.compare.get("exploratory") or ())
-    flips = _flips(comparisons)
     metrics, units = metric_order(files.compare), units_of(files.compare)
+    flips = _flips(comparisons, units)
 
     answers: dict[tuple[str, str, str], dict[str, Row]] = {}
     for model, rows in files.answers.items():

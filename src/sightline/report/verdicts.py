@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from markupsafe import Markup
 from sightline.report import drawing
 from sightline.report.axes import Scale, scale_about_zero
 from sightline.report.reading import Row
-from sightline.report.sides import units_of
-from sightline.report.wording import MISSING, change, count, level, p_value, unit_name
+from sightline.report.wording import MINUS, MISSING, change, count, level, p_value, unit_name
+
+_CHECKPOINT_MIDDLE = 14
+_HYPHEN_FOR_MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +38,9 @@ class VerdictView:
         facts: label and text, in the order they are read.
         p: the p value, with its sign of relation.
         p_adjusted: the same after correction.
-        fixed: questions the model got right and the other did not, or None for metrics that have no such thing.
+        fixed: questions on which the model did better than the other.
         broke: the reverse.
+        checkpoints: the single training runs behind the comparison, where there are several.
     """
 
     model: str
@@ -56,6 +60,7 @@ class VerdictView:
     p_adjusted: str
     fixed: str
     broke: str
+    checkpoints: tuple[VerdictView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,8 @@ class VerdictGroup:
         title: the metric's title, with evaluation set and wording where there are several; of the first comparison.
         unit: of the axis.
         higher_is_better: which way is up.
+        against: what all comparisons are against, or "" where they differ.
+        won: whether single questions are won and lost, rather than moving by degrees.
         views: the comparisons.
         axis: the axis's drawing.
         grid: its vertical lines.
@@ -74,6 +81,8 @@ class VerdictGroup:
     title: str
     unit: str
     higher_is_better: bool
+    against: str
+    won: bool
     views: tuple[VerdictView, ...]
     axis: Markup
     grid: Markup
@@ -86,9 +95,10 @@ def tone_of(verdict: str) -> str:
 
 def rest_of_sentence(verdict: str, sentence: str) -> str:
     """A verdict's sentence without the verdict's words at its head, which are shown apart."""
+    rest = sentence
     if sentence.lower().startswith(verdict.lower()):
-        return sentence[len(verdict) :].lstrip(" :,;–-").strip() or sentence
-    return sentence
+        rest = sentence[len(verdict) :].removeprefix(":").strip() or sentence
+    return _HYPHEN_FOR_MINUS.sub(MINUS, rest)
 
 
 def interval_text(interval: Sequence[float] | None, unit: str, *, of_change: bool) -> str:
@@ -99,12 +109,27 @@ def interval_text(interval: Sequence[float] | None, unit: str, *, of_change: boo
     return f"{low} to {high}"
 
 
-def _titles(compare: Row) -> dict[str, tuple[str, bool]]:
+_UNKNOWN = ("", "rate", True)
+
+
+def _metrics(compare: Row) -> dict[str, tuple[str, str, bool]]:
+    """Each metric's title, unit and direction."""
     return {
-        name: (value.get("title") or name, bool(value.get("higher_is_better", True)))
+        name: (value.get("title") or name, value.get("unit") or "rate", bool(value.get("higher_is_better", True)))
         for arm in compare.get("arms") or ()
         for name, value in arm["metrics"].items()
     }
+
+
+def _checkpoints(question: Row) -> Sequence[Row]:
+    return question.get("checkpoints") or ()
+
+
+def _common_scale(questions: Sequence[Row], unit: str) -> Scale:
+    """The scale that holds all differences, intervals and detectable changes, in points for rates."""
+    drawn = [end for question in questions for end in (question.get("interval") or ())]
+    drawn += [question.get(key) for question in questions for key in ("difference", "detectable")]
+    return scale_about_zero([value * 100 if unit == "rate" and value is not None else value for value in drawn])
 
 
 def has_several(compare: Row, key: str) -> bool:
@@ -121,8 +146,10 @@ def _facts(question: Row, unit: str, confidence: str) -> tuple[tuple[str, str], 
         facts.append(("difference", f"{change(question['difference'], unit)} {of_change}"))
         facts.append((f"{confidence} interval", interval))
     if question.get("fixed") is not None:
-        facts.append(("fixed", count(question["fixed"])))
-        facts.append(("broke", count(question.get("broke"))))
+        # A loss or a partial score moves without a question being won or lost.
+        names = ("fixed", "broke") if question.get("binary", True) else ("better on", "worse on")
+        facts.append((names[0], count(question["fixed"])))
+        facts.append((names[1], count(question.get("broke"))))
     if question.get("p_adjusted") is not None:
         facts.append(("adjusted p", p_value(question["p_adjusted"]).removeprefix("= ")))
     if question.get("p") is not None:
@@ -150,6 +177,37 @@ def _strip(question: Row, scale: Scale, *, tone: str, y: float) -> Markup:
     )
 
 
+def _view(
+    question: Row, scale: Scale, *, unit: str, names: Mapping[str, str], wording: bool, confidence: str, y: float
+) -> VerdictView:
+    verdict = str(question.get("verdict") or "cannot decide")
+    tone = tone_of(verdict)
+    sentence = str(question.get("sentence") or question.get("reason") or verdict)
+    return VerdictView(
+        model=question["model"],
+        against=question["against"],
+        metric=names.get(question["metric"], question["metric"]),
+        data=question["data"],
+        template=(question.get("template") or "plain") if wording else "",
+        verdict=verdict,
+        tone=tone,
+        sentence=rest_of_sentence(verdict, sentence),
+        difference=change(question.get("difference"), unit),
+        interval=interval_text(question.get("interval"), unit, of_change=True),
+        unit=unit_name(unit, of_change=True),
+        strip=_strip(question, scale, tone=tone, y=y),
+        facts=_facts(question, unit, confidence),
+        p=p_value(question.get("p")).removeprefix("= "),
+        p_adjusted=p_value(question.get("p_adjusted")).removeprefix("= "),
+        fixed=count(question.get("fixed")),
+        broke=count(question.get("broke")),
+        checkpoints=tuple(
+            _view(each, scale, unit=unit, names=names, wording=wording, confidence=confidence, y=_CHECKPOINT_MIDDLE)
+            for each in _checkpoints(question)
+        ),
+    )
+
+
 def _title(view: VerdictView, *, with_data: bool) -> str:
     parts = [view.metric, view.data if with_data else "", f"{view.template} wording" if view.template else ""]
     return ", ".join(part for part in parts if part)
@@ -169,56 +227,35 @@ def verdict_groups(
     Returns:
         The groups, in the order of their first question.
     """
-    units, titles = units_of(compare), _titles(compare)
+    metrics = _metrics(compare)
     several_wordings, several_data = has_several(compare, "template"), has_several(compare, "data")
     confidence = f"{level(1 - float(compare.get('alpha') or 0.05), 'rate').removesuffix('.0')}%"
     grouped: dict[tuple[Any, ...], list[Row]] = {}
     for question in questions:
-        key: tuple[Any, ...] = (units.get(question["metric"], "rate"), titles.get(question["metric"], ("", True))[1])
+        _, unit, higher_is_better = metrics.get(question["metric"], _UNKNOWN)
+        key: tuple[Any, ...] = (unit, higher_is_better)
         if by_metric:
             key += (question["metric"], question["data"], question.get("template"))
         grouped.setdefault(key, []).append(question)
 
     groups = []
     for (unit, higher_is_better, *_), members in grouped.items():
-        drawn = [end for question in members for end in (question.get("interval") or ())]
-        drawn += [question.get(key) for question in members for key in ("difference", "detectable")]
-        scale = scale_about_zero([value * 100 if unit == "rate" and value is not None else value for value in drawn])
-        own = Scale(scale.low / 100, scale.high / 100, scale.step / 100) if unit == "rate" else scale
-        views = []
-        for question in members:
-            verdict = str(question.get("verdict") or "cannot decide")
-            tone = tone_of(verdict)
-            sentence = str(question.get("sentence") or question.get("reason") or verdict)
-            fixed, broke = question.get("fixed"), question.get("broke")
-            views.append(
-                VerdictView(
-                    model=question["model"],
-                    against=question["against"],
-                    metric=titles.get(question["metric"], (question["metric"], True))[0],
-                    data=question["data"],
-                    template=question.get("template") or "plain" if several_wordings else "",
-                    verdict=verdict,
-                    tone=tone,
-                    sentence=rest_of_sentence(verdict, sentence),
-                    difference=change(question.get("difference"), unit),
-                    interval=interval_text(question.get("interval"), unit, of_change=True),
-                    unit=unit_name(unit, of_change=True),
-                    strip=_strip(question, own, tone=tone, y=y),
-                    facts=_facts(question, unit, confidence),
-                    p=p_value(question.get("p")).removeprefix("= "),
-                    p_adjusted=p_value(question.get("p_adjusted")).removeprefix("= "),
-                    fixed=count(fixed),
-                    broke=count(broke),
-                )
-            )
+        shown = _common_scale([*members, *(each for question in members for each in _checkpoints(question))], unit)
+        scale = Scale(shown.low / 100, shown.high / 100, shown.step / 100) if unit == "rate" else shown
+        names = {name: title for name, (title, *_) in metrics.items()}
+        views = tuple(
+            _view(question, scale, unit=unit, names=names, wording=several_wordings, confidence=confidence, y=y)
+            for question in members
+        )
         groups.append(
             VerdictGroup(
                 title=_title(views[0], with_data=several_data),
                 unit=unit_name(unit, of_change=True),
                 higher_is_better=higher_is_better,
-                views=tuple(views),
-                axis=drawing.axis(scale, signed=True),
+                against=members[0]["against"] if len({question["against"] for question in members}) == 1 else "",
+                won=all(question.get("binary", True) for question in members),
+                views=views,
+                axis=drawing.axis(shown, signed=True),
                 grid=drawing.grid(scale, zero=True),
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import importlib.metadata
 import json
 import os
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.checking.findings import Finding, refuse_faults
 from sightline.data.sets import write_samples
-from sightline.errors import MissingDataError, StudyError
+from sightline.errors import MissingDataError, RefusedError, StudyError
 from sightline.records import RunRecord, to_json
 from sightline.report.build import build_report
 from sightline.runner.display import Display
@@ -92,14 +93,16 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
         from sightline.runner.evaluate import evaluate_model
         from sightline.runner.make import Shelf, make_model
 
+        spend = functools.partial(_spend, study.budget.gpu_hours, accelerator, clock)
         shelf = Shelf(prepared, out, device=accelerator.device if accelerator else None)
         for run in plan.runs:
             with clock.step(f"train {run.name}"):
-                make_model(run, shelf, hashes, display, accelerator)
+                make_model(run, shelf, hashes, display, spend, accelerator)
             if until == run.step and run.name == [r.name for r in plan.runs if r.step == until][-1]:
                 return out
         if is_main:
             for model in plan.models:
+                spend()
                 with clock.step(f"evaluate {model}"):
                     evaluate_model(model, shelf, hashes, display)
             with clock.step("compare"):
@@ -203,22 +206,45 @@ def _record_run(
     write_file(out / "run.json", canonical_json(to_json(record)))
 
 
+def _spend(limit: float | None, accelerator: Accelerator | None, clock: _Clock) -> None:
+    """Stop where the study's budget ends; all that is finished is kept.
+
+    Raises:
+        RefusedError: if the limit is reached.
+    """
+    if limit is None:
+        return
+    hours = clock.used() / 3600 * (accelerator.num_processes if accelerator else 1)
+    if hours >= limit:
+        raise RefusedError(
+            f"budget.gpu_hours = {limit:g} is used up ({hours:.3g} hours); "
+            "what is finished is kept: raise it, and the same command goes on from here"
+        )
+
+
 class _Clock:
     """Adds up seconds by step, over all the times a study was started."""
 
     def __init__(self, out: Path) -> None:
         self.path = out / "seconds.json"
+        self.began: float | None = None
         self.seconds: dict[str, float] = {}
         with contextlib.suppress(OSError, ValueError):
             self.seconds = json.loads(self.path.read_text(encoding="utf-8"))
 
+    def used(self) -> float:
+        """Seconds of training and answering so far, the step under way included."""
+        now = 0.0 if self.began is None else time.perf_counter() - self.began
+        return now + sum(value for name, value in self.seconds.items() if name.startswith(("train ", "evaluate ")))
+
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
+        self.began = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - self.began
+            self.began = None
             with contextlib.suppress(OSError):
                 write_file(self.path, json.dumps(self.seconds))
 

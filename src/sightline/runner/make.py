@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from sightline.runner.prepare import Prepared, render_samples, study_family
 from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of
 from sightline.study import StepRun, Training, model_location
 from sightline.training.loop import RenderedSet, train
+from sightline.training.track import track
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -93,9 +95,18 @@ def make_model(
     shelf: Shelf,
     hashes: Mapping[str, str],
     display: Display,
+    spend: Callable[[], None],
     accelerator: Accelerator | None = None,
 ) -> None:
     """Train one adapter unless it is there; an interrupted training goes on from its newest checkpoint.
+
+    Args:
+        run: what to make.
+        shelf: the models there are.
+        hashes: of the data sets.
+        display: where progress is shown.
+        spend: called after every step; raises when the budget is used up.
+        accelerator: accelerate's, for several processes.
 
     Raises:
         StudyError: if a finished model of that name was made from something else.
@@ -137,8 +148,20 @@ def make_model(
     steps = train(loaded, data, settings, seed=seed, validation=validation, checkpoints=work, accelerator=accelerator)
     first = next(steps, None)
     if first is not None:
-        with display.bar(run.name, first.num_steps, "steps", done=first.step - 1) as bar:
-            for record in _chain(first, steps):
+        tracked = shelf.prepared.study.track
+        is_main = accelerator is None or accelerator.is_main_process
+        with (
+            display.bar(run.name, first.num_steps, "steps", done=first.step - 1) as bar,
+            track(
+                run.name,
+                tensorboard=shelf.out / "tensorboard" if tracked.tensorboard and is_main else None,
+                wandb=tracked.wandb if is_main else None,
+                settings=settings.model_dump(mode="json"),
+            ) as send,
+        ):
+            for record in itertools.chain([first], steps):
+                send(record)
+                spend()
                 rows.append({key: value for key, value in asdict(record).items() if value is not None})
                 shown = "" if record.validation_loss is None else f", validation {record.validation_loss:.3f}"
                 bar.advance(text=f"loss {record.loss:.3f}{shown}")
@@ -154,11 +177,6 @@ def make_model(
     if accelerator is not None:
         accelerator.wait_for_everyone()
     detach_adapter(loaded)
-
-
-def _chain(first, rest):
-    yield first
-    yield from rest
 
 
 def _rows_of_checkpoint(work: Path, *, before: int | None) -> list[dict[str, object]]:

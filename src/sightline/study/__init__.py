@@ -10,7 +10,19 @@ from sightline.study.loading import (
     study_sha256,
 )
 from sightline.study.plan import Comparison, Plan, StepRun, plan_study
-from sightline.study.schema import Budget, Compare, Cut, Data, Evaluate, Hardware, Judge, OtherModel, Split, Study
+from sightline.study.schema import (
+    Budget,
+    Compare,
+    Cut,
+    Data,
+    Evaluate,
+    Hardware,
+    Judge,
+    OtherModel,
+    Split,
+    Study,
+    Track,
+)
 from sightline.study.steps import Average, BestOf, Choose, Critique, Dpo, Sft, Step
 from sightline.study.training import Lora, PreferenceTraining, Stage, Training
 
@@ -38,6 +50,7 @@ __all__ = [
     "Step",
     "StepRun",
     "Study",
+    "Track",
     "Training",
     "json_schema",
     "load_study",

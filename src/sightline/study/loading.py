@@ -40,7 +40,7 @@ UNBUILT_TRAINING = (  # any value but the default
     "stages",
 )
 UNBUILT_DATA = ("mix",)
-UNBUILT_BLOCKS = ("judges", "budget")
+UNBUILT_BLOCKS = ("judges",)
 
 
 def load_study(path: Path, *, overrides: Sequence[str] = (), smoke: bool = False) -> Study:

@@ -14,7 +14,19 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sightline.study.schema import Budget, Compare, Cut, Data, Evaluate, Hardware, Judge, OtherModel, Split, Study
+from sightline.study.schema import (
+    Budget,
+    Compare,
+    Cut,
+    Data,
+    Evaluate,
+    Hardware,
+    Judge,
+    OtherModel,
+    Split,
+    Study,
+    Track,
+)
 from sightline.study.steps import Average, BestOf, Choose, Critique, Dpo, Sft
 from sightline.study.training import Lora, PreferenceTraining, Stage, Training
 
@@ -42,6 +54,7 @@ BLOCKS: tuple[tuple[str, type[BaseModel], type[BaseModel] | None], ...] = (  # t
     ("`compare`, one entry", Compare, None),
     ("`hardware`", Hardware, None),
     ("`budget`", Budget, None),
+    ("`track`", Track, None),
 )
 
 

@@ -229,7 +229,16 @@ class Budget(Keys):
     """What the study may cost."""
 
     gpu_hours: float | None = key(None, "no limit", gt=0)
-    """Accelerator hours, over all accelerators; the study stops cleanly at the limit."""
+    """Hours of training and answering, times accelerators; the study stops cleanly at the limit and can go on later."""
+
+
+class Track(Keys):
+    """Where training curves go besides the study's own directory; numbers only, never pictures."""
+
+    tensorboard: bool = key(False, "the report has the curves")
+    """Write TensorBoard files into the study's `tensorboard/`."""
+    wandb: str | None = key(None, "nothing leaves the machine")
+    """Project at Weights & Biases; its key comes from the environment (`WANDB_API_KEY`)."""
 
 
 class Study(Keys):
@@ -257,6 +266,8 @@ class Study(Keys):
     """Faults that `check` found and the study goes past, by name, with the reason that the report prints."""
     budget: Budget = key(Budget(), "no limit")
     """What the study may cost."""
+    track: Track = key(Track(), "no tracker")
+    """Trackers that get every step's numbers."""
     data_root: str = key(".", "the study file's folder")
     """Folder that relative sources start from; itself relative to `folder`."""
     smoke: dict[str, Any] = key({}, "nothing")

@@ -260,7 +260,8 @@ def mean_loss(loaded: LoadedModel, data: RenderedSet, row_tokens: int, accelerat
     total = torch.zeros((), dtype=torch.float64)
     with torch.no_grad():
         for row in split_by_tokens(rows, num_ranks)[rank]:
-            total += sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M)).total.cpu().double()
+            weight_M = torch.from_numpy(row.weight_M).to(loaded.device)
+            total += sft_loss(row_logprobs(loaded, row), weight_M).total.cpu().double()
     if accelerator is not None and num_ranks > 1:
         total = accelerator.reduce(total.to(accelerator.device), reduction="sum").cpu()  # pyright: ignore
     return float(total) / float(sum(row.weight_M.sum() for row in rows))
