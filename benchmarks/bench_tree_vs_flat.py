@@ -111,7 +111,9 @@ def measure(loaded: LoadedModel, questions: int, batch_size: int, num_steps: int
 
 def main() -> None:
     """Measure, print a table, and write it with what it was measured on."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "benchmarks/bench_tree_vs_flat.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--base", default="builtin:tiny")
     parser.add_argument("--batch-size", type=int, default=96)
     parser.add_argument("--steps", type=int, default=5)
@@ -132,7 +134,7 @@ def main() -> None:
         f"{loaded.dtype}; LoRA rank 16, dropout 0, {given.batch_size} samples a step, median of {given.steps} steps; "
         "forward and backward, vision features kept.",
         "",
-        f"    python benchmarks/bench_tree_vs_flat.py --base {given.base} --batch-size {given.batch_size} --steps {given.steps}",
+        f"    python {parser.prog} --base {given.base} --batch-size {given.batch_size} --steps {given.steps}",
         "",
         "| questions an image | flat samples/s | tree samples/s | speed-up | flat tokens/s | tree tokens/s | "
         "tokens fewer | row tokens, flat / tree |",

@@ -2,8 +2,8 @@
 
     python examples/minimal_sft.py [rows.csv]
 
-`rows.csv` has the columns image, question, answer; without it, pictures drawn by code are used. The steps are those of a
-study: samples, rendered by the model's own chat template, laid out as trees, a loop, an adapter.
+`rows.csv` has the columns image, question, answer; without it, pictures drawn by code are used. The steps are those of
+a study: samples, rendered by the model's own chat template, laid out as trees, a loop, an adapter.
 """
 
 import sys

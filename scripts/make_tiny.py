@@ -5,7 +5,7 @@
 A LLaVA of 3.5 million parameters (CLIP vision tower, two-layer projector, Llama) is trained on phantom pictures: on
 descriptions of all they show, on a third of the kinds of question, and on claims to check for most of the others; nine
 pictures of ten come from scanner A. The rest is left for tuning: design/embedded-default.md says why. It takes two
-minutes on a GPU, and two hours without one.
+minutes on a GPU, and hours without one.
 """
 
 from __future__ import annotations

@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-IDENTICAL = ("models/*/adapter_model.safetensors", "models/*/adapter_config.json", "answers/*.jsonl", "scores/*/*.jsonl")
+IDENTICAL = (
+    "models/*/adapter_model.safetensors",
+    "models/*/adapter_config.json",
+    "answers/*.jsonl",
+    "scores/*/*.jsonl",
+)
 
 
 def start(out: Path, *overrides: str) -> subprocess.Popen[bytes]:

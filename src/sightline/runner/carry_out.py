@@ -166,7 +166,7 @@ def _accepted_notes(out: Path) -> list[str]:
 
 
 def _say_rows(prepared: Prepared, display: Display) -> None:
-    left_out = sum(loaded.num_left_out for parts in prepared.loaded.values() for loaded in parts.values())
+    left_out = len({(problem.file, problem.row) for problem in prepared.problems if not problem.repaired})
     repaired = sum(loaded.num_repaired for parts in prepared.loaded.values() for loaded in parts.values())
     for name, parts in prepared.loaded.items():
         held = ", ".join(f"{part} {loaded.num_rows:,}" for part, loaded in parts.items())
@@ -189,7 +189,9 @@ def _record_run(
 ) -> None:
     import torch
 
-    versions = {"python": platform.python_version()}
+    from sightline.models.loading import base_identity
+
+    versions = {"python": platform.python_version(), "base": base_identity(model_location(study, study.base))}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)

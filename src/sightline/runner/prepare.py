@@ -30,7 +30,7 @@ class Prepared:
         sets: "set.split" to its samples.
         loaded: data set to what its source held, split by split.
         problems: rows left out or repaired.
-        too_long: rows that do not fit in a row of tokens, by id.
+        rendered: what `render_samples` made, by set and way of rendering.
     """
 
     study: Study
@@ -137,41 +137,67 @@ def wording_of(plan: Plan, text: str) -> tuple[str, str | None]:
 
 
 def render_samples(prepared: Prepared, family: Llava, names: Sequence[str], settings: Training) -> list[Rendered]:
-    """Render training or validation sets, once per set and way of rendering; rows too long are bad rows.
+    """Render training or validation sets, once per set and way of rendering; in the order of `Prepared.samples`."""
+    return [sequence for name in names for sequence in _render_set(prepared, family, name, settings)]
+
+
+def _render_set(prepared: Prepared, family: Llava, name: str, settings: Training) -> list[Rendered]:
+    from sightline.trees.render import render, reword
+
+    key = (name, settings.train_on, settings.eos, settings.question_suffix, str(settings.system))
+    if key not in prepared.rendered:
+        prepared.rendered[key] = [
+            render(
+                family,
+                reword(sample.messages, "{question}" + settings.question_suffix, system=settings.system),
+                sample.pictures,
+                sample.answer,
+                train_on=settings.train_on,
+                end=settings.eos,
+                name=sample.origin or sample.id,
+            )
+            for sample in prepared.sets[name]
+        ]
+    return prepared.rendered[key]
+
+
+def leave_out_too_long(prepared: Prepared, family: Llava) -> None:
+    """Find samples that are longer than a row, or than the model's context with room for an answer; they are bad rows.
 
     Raises:
-        BadRowsError: if a row is longer than a row of tokens may be and the study does not skip it.
+        BadRowsError: if there are any and the study does not skip bad rows.
     """
     from sightline.trees.render import render, reword
 
-    key = (*names, settings.train_on, settings.eos, settings.question_suffix, str(settings.system))
-    if key in prepared.rendered:
-        return prepared.rendered[key]
-    limit = settings.row_tokens if isinstance(settings.row_tokens, int) else family.context_length
-    sequences, long = [], []
-    for sample in prepared.samples(names):
-        sequence = render(
-            family,
-            reword(sample.messages, "{question}" + settings.question_suffix, system=settings.system),
-            sample.pictures,
-            sample.answer,
-            train_on=settings.train_on,
-            end=settings.eos,
-            name=sample.origin or sample.id,
-        )
-        if len(sequence) > limit:
-            long.append(too_long(sample, num_tokens=len(sequence), limit=limit))
-        sequences.append(sequence)
-    if long:
-        if prepared.on_bad_row == "stop":
-            raise BadRowsError(tuple(long), num_rows=len(sequences))
-        prepared.problems += long
-        for name in names:
-            gone = {problem.id for problem in long}
-            prepared.sets[name] = tuple(s for s in prepared.sets[name] if s.id not in gone)
-        sequences = [sequence for sequence in sequences if len(sequence) <= limit]
-    prepared.rendered[key] = sequences
-    return sequences
+    found: dict[tuple[str, str], Problem] = {}
+    for run in prepared.plan.runs:
+        if run.training is None:
+            continue
+        rows = run.training.row_tokens
+        limit = min(rows, family.context_length) if isinstance(rows, int) else family.context_length
+        for name in (*run.on, *run.validation):
+            sequences = _render_set(prepared, family, name, run.training)
+            for sample, sequence in zip(prepared.sets[name], sequences, strict=True):
+                if len(sequence) > limit:
+                    found[name, sample.id] = too_long(sample, num_tokens=len(sequence), limit=limit)
+    limit = family.context_length - prepared.study.evaluate.max_new_tokens
+    for name in prepared.plan.asked:
+        for text in prepared.study.evaluate.prompts.values():
+            wording, system = wording_of(prepared.plan, text)
+            for sample in prepared.sets[name]:
+                messages = reword(sample.messages, wording, system=system)
+                length = len(render(family, messages, sample.pictures, None, name=sample.origin or sample.id))
+                if length > limit:
+                    found[name, sample.id] = too_long(sample, num_tokens=length, limit=limit)
+    if not found:
+        return
+    if prepared.on_bad_row == "stop":
+        num_rows = sum(loaded.num_rows for parts in prepared.loaded.values() for loaded in parts.values())
+        raise BadRowsError(tuple(found.values()), num_rows=num_rows)
+    prepared.problems += found.values()
+    prepared.rendered.clear()
+    for name in {name for name, _ in found}:
+        prepared.sets[name] = tuple(s for s in prepared.sets[name] if (name, s.id) not in found)
 
 
 def check_prepared(prepared: Prepared, family: Llava | None) -> list[Finding]:
@@ -183,7 +209,12 @@ def check_prepared(prepared: Prepared, family: Llava | None) -> list[Finding]:
 
     Returns:
         Findings, faults first; those the study accepts carry its reason.
+
+    Raises:
+        BadRowsError: if rows are too long and the study does not skip bad rows.
     """
+    if family is not None:
+        leave_out_too_long(prepared, family)
     findings: list[Finding] = []
     # What validation has seen chooses the model, so for the test set it counts as training.
     train = {name: prepared.sets[name] for run in prepared.plan.runs for name in (*run.on, *run.validation)}

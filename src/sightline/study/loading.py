@@ -196,6 +196,8 @@ def _unbuilt(study: Study) -> Iterable[str]:
             value = getattr(run.training, name)
             if value != Training.model_fields[name].default:
                 yield f"{run.name}: {name} = {value!r}"
+        if run.training and run.training.precision == "fp16":
+            yield f"{run.name}: precision = 'fp16' (it needs loss scaling)"
     for name, data in study.data.items():
         for field in UNBUILT_DATA:
             if getattr(data, field):

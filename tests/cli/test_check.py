@@ -1,0 +1,81 @@
+"""`sightline check` and `show`: exit codes 0, 2 and 4, and what `accept` changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tiny_studies import SMALL, picture_rows, sightline_command, write_csv
+
+BY_ROW = SMALL.replace("by: image", "by: row")
+ACCEPT = ("--set", "accept.same-row-in-train-and-test=to show that it is possible")
+
+
+@pytest.fixture(scope="module")
+def leaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two studies: one whose test pictures are trained on, one whose test rows are."""
+    folder = tmp_path_factory.mktemp("leaking")
+    rows = picture_rows(folder / "images")
+    write_csv(folder / "rows.csv", rows)
+    write_csv(folder / "twice.csv", [*rows, *rows])
+    (folder / "pictures.yaml").write_text(BY_ROW, encoding="utf-8")
+    (folder / "rows.yaml").write_text(BY_ROW.replace("rows.csv", "twice.csv"), encoding="utf-8")
+    return folder
+
+
+def test_nothing_to_complain_about(small_folder: Path) -> None:
+    ended = sightline_command("check", small_folder / "small.yaml", "--strict")
+    assert (ended.code, ended.err) == (0, "")
+    assert all(line.startswith("note ") for line in ended.out.splitlines())
+    assert "tokens trained: image 0 of " in ended.out and "prefix-sharing" in ended.out
+
+
+def test_a_warning_ends_with_4_under_strict_alone(leaking: Path) -> None:
+    ended = sightline_command("check", leaking / "pictures.yaml")
+    assert ended.code == 0 and ended.out.startswith("warning  same-image-in-train-and-test: data.test: ")
+    assert sightline_command("check", leaking / "pictures.yaml", "--strict").code == 4
+
+
+def test_a_fault_ends_with_2_and_says_how_to_accept_it(leaking: Path) -> None:
+    ended = sightline_command("check", leaking / "rows.yaml")
+    assert ended.code == 2
+    assert ended.out.startswith("fault    same-row-in-train-and-test: data.test: ")
+    assert "accept: {same-row-in-train-and-test: your reason}" in ended.err
+    assert "twice.csv:" in ended.err
+
+
+def test_an_accepted_fault_is_gone_past(leaking: Path, tmp_path: Path) -> None:
+    ended = sightline_command("check", leaking / "rows.yaml", *ACCEPT)
+    assert ended.code == 0 and "(accepted: to show that it is possible)" in ended.out
+    assert sightline_command("run", leaking / "rows.yaml", "--out", tmp_path / "refused").code == 2
+    assert not (tmp_path / "refused" / "models").exists()
+
+
+def test_the_reason_for_accepting_is_in_the_report(leaking: Path, tmp_path: Path) -> None:
+    ended = sightline_command("run", leaking / "rows.yaml", *ACCEPT, "--out", tmp_path / "study")
+    assert ended.code == 0, ended.err
+    assert "to show that it is possible" in (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
+
+
+def test_json(leaking: Path) -> None:
+    ended = sightline_command("check", leaking / "pictures.yaml", "--json")
+    assert (ended.code, ended.err, ended.out.count("\n")) == (0, "", 1)
+    findings = {finding["name"]: finding for finding in json.loads(ended.out)["findings"]}
+    assert findings["same-image-in-train-and-test"]["severity"] == "warning"
+    assert findings["trained-tokens"]["evidence"]["image"]["trained"] == 0
+
+
+def test_show_draws_the_tree_of_an_image(small_folder: Path) -> None:
+    ended = sightline_command("show", small_folder / "small.yaml", "--rows", "2")
+    assert ended.code == 0, ended.err
+    titles = [line for line in ended.out.splitlines() if line.startswith("images/scan_")]
+    assert len(titles) == 2 and " rows, " in titles[0]
+    assert ended.out.count("[image: 64 tokens]") == 2  # once an image, however many questions it has
+    assert ended.out.count("ASSISTANT:") > 4
+
+
+def test_show_without_anything_trained(small_folder: Path) -> None:
+    ended = sightline_command("show", small_folder / "small.yaml", "--set", "steps={}", "--set", "compare=[]")
+    assert ended.code == 2 and "no step of this study trains" in ended.err
