@@ -230,6 +230,16 @@ def test_invalid_answers_that_do_not_decide_leave_the_verdict(compare: Callable[
     assert entry["by_rule"]["bounds"] == pytest.approx([0.29, 0.31])
 
 
+def test_a_direction_that_rests_on_the_rule_is_borderline(compare: Callable[..., dict[str, Any]]) -> None:
+    # Counted wrong or left out, sft is ahead; had base's unread answers been right, it would be behind.
+    read = flips(fixed=40, broke=5, both=50, neither=45)
+    values = {"base": [*read["base"], *["unparsed"] * 60], "sft": [*read["sft"], *[0] * 60]}
+    (entry,) = compare(values, images=range(200))["stated"]
+    assert entry["by_rule"]["bounds"] == pytest.approx([-0.125, 0.175])
+    assert entry["difference"] == pytest.approx(0.175) and entry["by_rule"]["left_out"]["interval"][0] > 0
+    assert (entry["verdict"], entry["reason"]) == ("borderline", "depends on how invalid answers are counted")
+
+
 def test_few_images_need_both_tests(compare: Callable[..., dict[str, Any]]) -> None:
     # Five images: 2 / 32 is the least a sign flip can say, whatever the t-test says.
     values = {"base": [0] * 50, "sft": ([1] * 9 + [0]) * 4 + [1] * 10}

@@ -28,6 +28,9 @@ from sightline.verdict.sentences import DISAGREE, INVALID, ONE_RUN, say
 ALPHA = 0.05
 POWER = 0.8
 
+COUNTED: tuple[Rule, ...] = ("wrong", "left_out")
+BOUNDS: tuple[Rule, ...] = ("for_model", "for_against")
+
 Arms = Mapping[tuple[str, str, str], Mapping[str, ArmScores]]
 """(model, data set, template) to metric name to scores."""
 
@@ -154,12 +157,19 @@ def finding(
     return "improved" if (difference.value > 0) == metric.higher_is_better else "regressed"
 
 
-def verdict(findings: Mapping[Rule, Finding]) -> tuple[str, str]:
-    """Turn findings under each rule for unparsed answers into a verdict and, for a borderline one, its reason."""
+def verdict(findings: Mapping[Rule, Finding], bounds: Sequence[float]) -> tuple[str, str]:
+    """Turn findings under both countings of unparsed answers into a verdict and, for a borderline one, its reason.
+
+    Args:
+        findings: with unparsed answers counted wrong, and with their questions left out.
+        bounds: the difference if unparsed answers had been whatever suits one side best; none where all were parsed.
+    """
     primary = findings["wrong"]
     if primary == "tests disagree":
         return "borderline", DISAGREE
-    if any(other != primary for other in findings.values()):
+    if findings["left_out"] != primary:
+        return "borderline", INVALID
+    if primary in ("improved", "regressed") and bounds and min(bounds) < 0 < max(bounds):
         return "borderline", INVALID
     return primary, ""
 
@@ -193,7 +203,7 @@ def _examine(
 def _judge(questions: Sequence[Question], seed: int) -> list[dict[str, Any]]:
     """Correct a family for its size, and give each question its verdict and sentence."""
     decidable = [question for question in questions if isinstance(question.difference, Difference)]
-    adjusted = {rule: _adjusted(decidable, rule) for rule in RULES}
+    adjusted = {rule: _adjusted(decidable, rule) for rule in COUNTED}
     entries = []
     for question in questions:
         entry = _describe(question, seed)
@@ -207,9 +217,11 @@ def _judge(questions: Sequence[Question], seed: int) -> list[dict[str, Any]]:
                     metric=question.asked.metric,
                     num_runs=len(question.runs),
                 )
-                for rule in RULES
+                for rule in COUNTED
             }
-            entry["verdict"], entry["reason"] = verdict(findings)
+            bounds = [question.under(rule) for rule in BOUNDS]
+            values = [bound.value for bound in bounds if isinstance(bound, Difference)]
+            entry["verdict"], entry["reason"] = verdict(findings, values)
         entry["sentence"] = say(entry, family_size=len(decidable), alpha=ALPHA, power=POWER)
         entries.append(entry)
     return entries
