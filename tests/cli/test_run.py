@@ -89,6 +89,17 @@ def test_bad_rows_stop_before_the_model_is_looked_for(tmp_path: Path) -> None:
     assert "nowhere" not in ended.err and "on_bad_row: skip" in ended.err
 
 
+def test_one_sets_bad_rows_do_not_hide_anothers(tmp_path: Path) -> None:
+    two_sets = """
+base: ./nowhere
+data: {a: rows.csv, b: rows.csv}
+steps: {sft: {on: [a.train, b.train]}}
+evaluate: {on: a.test}
+"""
+    ended = sightline_command("run", write_small_study(tmp_path, two_sets, **TWO_BAD_ROWS), "--out", tmp_path / "study")
+    assert ended.code == 2 and ended.err.count("rows.csv:4: 'answer' is empty") == 2
+
+
 def test_skipped_rows_are_counted_and_named(tmp_path: Path) -> None:
     study = write_small_study(tmp_path, SMALL.replace("max_steps: 2", "max_steps: 2, on_bad_row: skip"), **TWO_BAD_ROWS)
     ended = sightline_command("run", study, "--out", tmp_path / "study")
