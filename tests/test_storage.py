@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def make_folder(folder: Path, **contents: str) -> Path:
     return folder
 
 
-# --- one file ----------------------------------------------------------------------------------------------------------
+# --- one file -------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_written_with_the_folders_it_needs(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_hashes_of_text_bytes_and_files_agree(tmp_path: Path) -> None:
     assert sha256_of("Grüsse") != sha256_of("Grüße")
 
 
-# --- JSON --------------------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------------------------
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("aé\n🙂"),
@@ -110,14 +111,11 @@ def test_what_is_no_number_is_refused(write: Callable[[object], str], number: fl
         write({"loss": number})
 
 
-SPLIT_BY_PYTHON = pytest.mark.xfail(reason="lines are split at more than the newline", raises=json.JSONDecodeError)
-
-
 @pytest.mark.parametrize(
     "text",
     [
         *["", "plain", "two\nlines", "two\r\nlines", "\x0b\x0c\x1c\x1d\x1e", "Grüße 胸部 🙂", '"\\'],
-        *[pytest.param(f"a{c}b", marks=SPLIT_BY_PYTHON, id=f"{ord(c):x}") for c in "\x85\u2028\u2029"],
+        *[f"a{c}b" for c in "\x85\u2028\u2029"],
     ],
 )
 def test_any_text_is_one_line_and_comes_back(tmp_path: Path, text: str) -> None:
@@ -131,7 +129,7 @@ def test_a_file_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
     assert read_jsonl(tmp_path / "rows.jsonl") == []
 
 
-# --- manifests -----------------------------------------------------------------------------------------------------------
+# --- manifests ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -168,14 +166,13 @@ def test_a_damaged_file_is_named(finished: Path, damage, message: str) -> None:
         check_manifest(finished / MANIFEST)
 
 
-NOT_OURS = pytest.mark.xfail(reason="a manifest of another shape is not expected", raises=(TypeError, AttributeError))
-
-
 @pytest.mark.parametrize(
     "content",
     [
         *[None, "", '{"files": {"one.txt":', "{}", "\xff"],
-        *[pytest.param(text, marks=NOT_OURS) for text in ("[]", "null", '{"files": [], "made_from": {}}')],
+        "[]",
+        "null",
+        '{"files": [], "made_from": {}}',
     ],
 )
 def test_a_manifest_that_cannot_be_read_vouches_for_nothing(finished: Path, content: str | None) -> None:
@@ -215,7 +212,7 @@ def test_equal_work_has_equal_manifests(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
-# --- folders -------------------------------------------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------------------------
 
 
 def test_publishing_replaces_the_older_folder_as_a_whole(finished: Path) -> None:
@@ -245,7 +242,8 @@ def test_publishing_that_is_cut_short_leaves_the_old_the_new_or_nothing(
     if finished.exists():
         assert is_finished(finished / MANIFEST) and (finished / "one.txt").read_text() == "first"
     assert finished.exists() == (replaces_done < 2)
-    publish_folder(temporary, finished)  # the next run takes it from there
+    shutil.rmtree(temporary)  # the next run makes it anew
+    publish_folder(make_folder(temporary, one="other"), finished)
     assert is_finished(finished / MANIFEST) and (finished / "one.txt").read_text() == "other"
     assert os.listdir(finished.parent) == ["made"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -90,6 +91,8 @@ def run(
         return
     folder = out or Path("studies") / (loaded.name + ("-smoke" if smoke else ""))
     report = run_study(loaded, folder, until=until, display=Display(quiet=as_json) if as_json else None)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # under torchrun, one process speaks
     if as_json:
         compare = folder / "compare.json"
         _print_json({"report": str(report), "compare": json.loads(compare.read_text()) if compare.exists() else None})
@@ -108,7 +111,6 @@ def check(
     """Look at data, labels, template and split; train nothing."""
     import dataclasses
 
-    from sightline.checking.findings import refuse_faults
     from sightline.runner import check_study
     from sightline.study import load_study
 
@@ -120,7 +122,9 @@ def check(
             remedy = f"; {finding.remedy}" if finding.remedy else ""
             accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
             print(f"{finding.severity:8} {finding.name}: {finding.message}{remedy}{accepted}")
-    refuse_faults(findings)
+    if any(finding.severity == "fault" and finding.accepted is None for finding in findings):
+        print("A fault stops a run; correct it, or name it in the study: accept: {NAME: your reason}", file=sys.stderr)
+        raise typer.Exit(2)
     if strict and any(finding.severity == "warning" for finding in findings):
         raise typer.Exit(4)
 

@@ -18,6 +18,9 @@ from sightline.errors import CorruptError
 
 MANIFEST = "manifest.json"
 
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a manifest raises when it is absent, torn or of another shape."""
+
 
 def sha256_of(content: bytes | str | Path) -> str:
     """Hash bytes, text (as UTF-8) or a file's content."""
@@ -38,10 +41,21 @@ def json_line(value: Any) -> str:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read our own JSONL; a file that is not there has no rows."""
+    """Read our own JSONL; a file that is not there has no rows.
+
+    Raises:
+        CorruptError: naming the line that is no JSON.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if line:
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise CorruptError(f"{path}:{number}: not JSON; the file was torn, make it again") from error
+    return rows
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -87,11 +101,30 @@ def is_finished(manifest: Path, *, made_from: Mapping[str, str] | None = None) -
     return made_from is None or recorded_origin(manifest) == dict(made_from)
 
 
+def is_intact(manifest: Path, file: Path) -> bool:
+    """Say whether one file is as its manifest recorded it."""
+    try:
+        recorded = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        return recorded.get(os.path.relpath(file, manifest.parent).replace(os.sep, "/")) == sha256_of(file)
+    except UNREADABLE:
+        return False
+
+
+def what_differs(recorded: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Say what two records differ in, entry by entry: "max_steps 2 then, 3 now"."""
+    parts = [
+        f"{key.removeprefix('settings/')} {recorded.get(key, 'absent')} then, {now.get(key, 'absent')} now"
+        for key in sorted({*recorded, *now})
+        if recorded.get(key) != now.get(key)
+    ]
+    return ", ".join(part if len(part) < 100 else part.split(" ")[0] for part in parts)
+
+
 def recorded_origin(manifest: Path) -> dict[str, str] | None:
     """Read what the files were made from; None when no manifest is there."""
     try:
         return json.loads(manifest.read_text(encoding="utf-8"))["made_from"]
-    except (OSError, ValueError, KeyError):
+    except UNREADABLE:
         return None
 
 
@@ -102,8 +135,8 @@ def check_manifest(manifest: Path) -> None:
         CorruptError: naming the first file that is missing or differs.
     """
     try:
-        hashes = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError) as error:
+        hashes = dict(json.loads(manifest.read_text(encoding="utf-8"))["files"].items())
+    except UNREADABLE as error:
         raise CorruptError(f"{manifest}: not there or not readable; what it vouches for was never finished") from error
     for name, expected in hashes.items():
         file = manifest.parent / name

@@ -42,8 +42,7 @@ def test_a_fault_ends_with_2_and_says_how_to_accept_it(leaking: Path) -> None:
     ended = sightline_command("check", leaking / "rows.yaml")
     assert ended.code == 2
     assert ended.out.startswith("fault    same-row-in-train-and-test: data.test: ")
-    assert "accept: {same-row-in-train-and-test: your reason}" in ended.err
-    assert "twice.csv:" in ended.err
+    assert "accept: {NAME: your reason}" in ended.err and "twice.csv:" in ended.out
 
 
 def test_an_accepted_fault_is_gone_past(leaking: Path, tmp_path: Path) -> None:

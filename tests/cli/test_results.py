@@ -107,7 +107,7 @@ def test_ask_puts_base_beside_tuned(small_folder: Path, small_study: Path) -> No
 
 def test_ask_about_a_picture_that_is_not_there(small_study: Path) -> None:
     ended = sightline_command("ask", f"{small_study}:sft", "Why?", "--image", "nowhere.png")
-    assert ended.code == 2 and "no file nowhere.png" in ended.err
+    assert ended.code == 2 and "--image nowhere.png: there is no such file" in ended.err
 
 
 def test_report_without_pictures(small_study: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_row_too_long_is_skipped_and_named(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize(
-    ("change", "differing"), [("steps.sft.max_steps=3", "settings"), ("data.take=60", "data/data.train")]
+    ("change", "differing"), [("steps.sft.max_steps=3", "max_steps 2 then, 3 now"), ("data.take=60", "data/data.train")]
 )
 def test_a_finished_model_is_not_overwritten(
     small_folder: Path, small_study: Path, tmp_path: Path, change: str, differing: str
@@ -138,9 +138,10 @@ def test_a_finished_model_is_not_overwritten(
     ended = sightline_command("run", small_folder / "small.yaml", "--out", copy, "--set", change)
     assert ended.code == 2
     message = ended.err.splitlines()[-1]
-    assert message.startswith(f"sightline: {copy / 'models' / 'sft'} was made with other ")
+    assert message.startswith(f"sightline: {copy / 'models' / 'sft'} was made otherwise: ")
     assert differing in message and "give another --out" in message
-    assert contents(copy, ["models/*/*"]) == contents(small_study, ["models/*/*"])
+    everything = ["models/*/*", "study.yaml", "data/*", "checks.json", "compare.json"]
+    assert contents(copy, everything) == contents(small_study, everything)
 
 
 @pytest.mark.usefixtures("no_model")

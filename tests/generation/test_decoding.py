@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sightline.generation.answering import Wording, answer_samples, prompts_of, read_partial, write_answers
+from sightline.generation.answering import Wording, answer_samples, read_partial, render_asked, write_answers
 from sightline.generation.decoding import Leaf, decode_row, reserve_slots
 from sightline.generation.sampling import Decoding, choose_tokens, leaf_generator
 from sightline.models.loading import LoadedModel
@@ -36,7 +36,7 @@ def samples_about(
 
 
 def stock_generate(model: LoadedModel, sample: Sample, max_new_tokens: int) -> list[int]:
-    [prompt] = prompts_of(model, [sample], Wording())
+    [prompt] = render_asked(model, [sample], Wording())
     ids = torch.from_numpy(prompt.token_ids_L)[None]
     output = model.inner.generate(  # pyright: ignore
         input_ids=ids,
@@ -51,7 +51,7 @@ def stock_generate(model: LoadedModel, sample: Sample, max_new_tokens: int) -> l
 
 def test_greedy_tokens_are_the_stock_ones(model: LoadedModel) -> None:
     samples = samples_about()
-    prompts = prompts_of(model, samples, Wording())
+    prompts = render_asked(model, samples, Wording())
     row = build_tree(prompts, range(len(samples)))
     leaves = [Leaf(branch=number, sample_id=sample.id) for number, sample in enumerate(samples)]
     answers = decode_row(model, row, leaves, Decoding(max_new_tokens=24))
@@ -66,7 +66,7 @@ def test_end_token_ends_a_leaf_and_not_its_neighbours(model: LoadedModel) -> Non
         for row in answer_samples(model, samples, Decoding(max_new_tokens=12), model="m", data="d")
         for answer in row
     ]
-    prompts = prompts_of(model, samples, Wording())
+    prompts = render_asked(model, samples, Wording())
     row = build_tree(prompts, range(len(samples)))
     leaves = [Leaf(branch=number, sample_id=sample.id) for number, sample in enumerate(samples)]
     tokens = decode_row(model, row, leaves, Decoding(max_new_tokens=12))
@@ -84,11 +84,11 @@ def test_end_token_ends_a_leaf_and_not_its_neighbours(model: LoadedModel) -> Non
 
 def test_a_prompt_that_begins_another_keeps_its_own_slots(model: LoadedModel) -> None:
     samples = samples_about(1, ("a",))
-    [prompt] = prompts_of(model, samples, Wording())
+    [prompt] = render_asked(model, samples, Wording())
     longer = samples_about(1, ("a",))[0]
     history = (*longer.messages, Message(role="assistant", content=("no",)), Message(role="user", content=("b",)))
     longer = Sample(id="longer", pictures=longer.pictures, messages=history, answer="x")
-    [second] = prompts_of(model, [longer], Wording())
+    [second] = render_asked(model, [longer], Wording())
     row = build_tree([prompt, second], [0, 1])
     assert len(row) == len(second)  # one is the beginning of the other
     leaves = [
@@ -131,7 +131,7 @@ def test_choose_tokens_follows_the_distribution() -> None:
 def test_beams_are_the_stock_search(model: LoadedModel) -> None:
     [sample] = samples_about(1, ("how many",))
     [[answer]] = answer_samples(model, [sample], Decoding(max_new_tokens=8, num_beams=3), model="m", data="d")
-    [prompt] = prompts_of(model, [sample], Wording())
+    [prompt] = render_asked(model, [sample], Wording())
     ids = torch.from_numpy(prompt.token_ids_L)[None]
     output = model.inner.generate(  # pyright: ignore
         input_ids=ids,

@@ -117,7 +117,7 @@ def test_another_setting_is_not_resumed(tmp_path: Path) -> None:
     run = train(loaded, data, settings(), checkpoints=tmp_path)
     for _ in range(3):
         next(run)
-    with pytest.raises(StudyError, match="other settings"):
+    with pytest.raises(StudyError, match=r"learning_rate 0.01 then, 0.5 now"):
         next(train(fresh(), data, settings(learning_rate=0.5), checkpoints=tmp_path))
 
 

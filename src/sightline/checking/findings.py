@@ -10,6 +10,23 @@ from sightline.errors import CheckFault
 
 Severity = Literal["fault", "warning", "note"]
 
+FINDINGS = frozenset(
+    (
+        "answer-balance",
+        "contradictory-rows",
+        "data-size",
+        "end-not-trained",
+        "image-tokens-trained",
+        "prefix-sharing",
+        "repeated-rows",
+        "same-image-in-train-and-test",
+        "same-row-in-train-and-test",
+        "token-straddles-answer",
+        "trained-tokens",
+    )
+)
+"""Every name a check gives; a study's `accept` names one of them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:

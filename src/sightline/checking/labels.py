@@ -73,6 +73,8 @@ def check_sharing(
     data: str, samples: Sequence[Sample], sequences: Sequence[Rendered], row_tokens: int
 ) -> Iterator[Finding]:
     """Say how many tokens the trees save."""
+    if not samples:
+        return
     rows = step_rows(
         range(len(samples)),
         rendered=sequences.__getitem__,

@@ -11,8 +11,12 @@ from sightline.records import Sample
 NUM_EXAMPLES = 5
 
 
-def _key(sample: Sample) -> tuple[str, str]:
-    return sample.image_id, " ".join(sample.question.lower().split())
+Key = tuple[str, tuple[str, ...]]
+
+
+def _key(sample: Sample) -> Key:
+    """What is asked: the picture and all that was said, in whatever case and spacing."""
+    return sample.image_id, tuple(" ".join(message.text.lower().split()) for message in sample.messages)
 
 
 def _answer(sample: Sample) -> str:
@@ -21,7 +25,7 @@ def _answer(sample: Sample) -> str:
 
 def check_repeats(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
     """Find rows that ask the same of the same picture: repeated, or with another answer."""
-    asked: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    asked: dict[Key, list[Sample]] = defaultdict(list)
     for sample in samples:
         asked[_key(sample)].append(sample)
     several = [rows for rows in asked.values() if len(rows) > 1]

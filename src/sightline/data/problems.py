@@ -123,7 +123,7 @@ class BadRowsError(DataError):
         super().__init__(
             f"{len(_rows_at_fault(problems))} of {num_rows} rows cannot be used:\n  "
             + "\n  ".join(lines)
-            + "\ncorrect them, or set `on_bad_row: skip` to go on without them"
+            + "\ncorrect them, or set `on_bad_row: skip` in every step that trains, to go on without them"
         )
 
 

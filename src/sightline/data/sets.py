@@ -12,7 +12,7 @@ from typing import Literal
 from sightline.data.formats import load_source
 from sightline.data.phantom import phantom_samples
 from sightline.data.pictures import save_picture
-from sightline.data.problems import Loaded, require_clean
+from sightline.data.problems import Loaded
 from sightline.data.splits import split_samples
 from sightline.errors import DataError
 from sightline.records import Sample, to_json
@@ -76,19 +76,17 @@ def divide(
     name: str,
     loaded: Mapping[str, Loaded],
     *,
-    on_bad_row: Literal["stop", "skip"],
     shares: Mapping[str, float],
     released: Mapping[str, str],
     cuts: Mapping[str, tuple[str, float]],
     by: Literal["image", "row"],
     seed: int,
 ) -> dict[str, tuple[Sample, ...]]:
-    """Divide what a source held into the study's splits.
+    """Divide the usable rows of a source into the study's splits.
 
     Args:
         name: of the data set, for messages.
         loaded: the source's own splits.
-        on_bad_row: see `data.problems.require_clean`.
         shares: split to its share of all rows; the source's own splits are put together first.
         released: split to the source's own split that it is.
         cuts: split to (source's split, share of its groups that is cut out for it).
@@ -96,21 +94,15 @@ def divide(
         seed: of the shuffling.
 
     Raises:
-        BadRowsError: if a row cannot be used and `on_bad_row` is "stop".
-        DataError: if the source has no such split.
+        DataError: if the source has no such split, or too few rows for one.
     """
     if shares:
-        everything = Loaded(
-            samples=tuple(sample for part in loaded.values() for sample in part.samples),
-            problems=tuple(problem for part in loaded.values() for problem in part.problems),
-            num_rows=sum(part.num_rows for part in loaded.values()),
-        )
-        return split_samples(require_clean(everything, on_bad_row=on_bad_row), shares, by=by, seed=seed)
+        return split_samples((sample for part in loaded.values() for sample in part.samples), shares, by=by, seed=seed)
     parts: dict[str, tuple[Sample, ...]] = {}
     for split, theirs in released.items():
         if theirs not in loaded:
             raise DataError(f"data.{name}.split: the source has no split {theirs!r}; it has {', '.join(loaded)}")
-        samples = require_clean(loaded[theirs], on_bad_row=on_bad_row)
+        samples = loaded[theirs].samples
         shared = {cut: share for cut, (origin, share) in cuts.items() if origin == theirs}
         if shared:
             divided = split_samples(samples, {split: 1 - sum(shared.values()), **shared}, by=by, seed=seed)

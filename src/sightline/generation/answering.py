@@ -40,8 +40,10 @@ class Wording:
     system: str | None = None
 
 
-def prompts_of(loaded: LoadedModel, samples: Sequence[Sample], wording: Wording) -> list[Rendered]:
-    """Render the prompts, without answers."""
+def render_asked(
+    loaded: LoadedModel, samples: Sequence[Sample], wording: Wording, *, with_answers: bool = False
+) -> list[Rendered]:
+    """Render questions in a wording, with the reference answers where these are to be scored."""
     for sample in samples:
         loaded.features.register(sample.pictures)
     return [
@@ -49,7 +51,7 @@ def prompts_of(loaded: LoadedModel, samples: Sequence[Sample], wording: Wording)
             loaded.family,
             reword(sample.messages, wording.text, system=wording.system),
             sample.pictures,
-            None,
+            sample.answer if with_answers else None,
             name=sample.origin or sample.id,
         )
         for sample in samples
@@ -83,7 +85,7 @@ def answer_samples(
         the answers of each row that was not done yet.
     """
     wording = wording or Wording()
-    prompts = prompts_of(loaded, samples, wording)
+    prompts = render_asked(loaded, samples, wording)
     longest = max([row_tokens, *map(len, prompts)])
     rows = step_rows(
         range(len(samples)),
@@ -182,19 +184,7 @@ def reference_nll(
     loaded: LoadedModel, samples: Sequence[Sample], *, wording: Wording | None = None, row_tokens: int = 2048
 ) -> list[Score]:
     """Score how likely the model finds each reference answer: metric "nll", nats, with its number of tokens."""
-    wording = wording or Wording()
-    for sample in samples:
-        loaded.features.register(sample.pictures)
-    sequences = [
-        render(
-            loaded.family,
-            reword(sample.messages, wording.text, system=wording.system),
-            sample.pictures,
-            sample.answer,
-            name=sample.origin or sample.id,
-        )
-        for sample in samples
-    ]
+    sequences = render_asked(loaded, samples, wording or Wording(), with_answers=True)
     rows: list[Row] = step_rows(
         range(len(samples)),
         rendered=sequences.__getitem__,

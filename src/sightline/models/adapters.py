@@ -57,6 +57,7 @@ def attach_lora(
         use_dora=dora,
         target_modules=targets or loaded.family.lora_targets,
     )
+    _keep_biases(loaded, bias)
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
@@ -79,27 +80,35 @@ def load_adapter(loaded: LoadedModel, folder: Path, *, trainable: bool = False) 
     Raises:
         CorruptError: if a file is missing, or the adapter's weights do not fit the model's modules.
     """
-    from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             raise CorruptError(f"{folder}: {name} is missing; make the model again")
-    config = PeftConfig.from_pretrained(str(folder))
-    config.inference_mode = not trainable
-    config.base_model_name_or_path = None  # ours may be "builtin:tiny", which peft would warn about
-    with _without_alias_warning():
-        model = get_peft_model(loaded.module, config)  # pyright: ignore[reportArgumentType]
-    if loaded.dtype == torch.float64:
-        model.to(torch.float64)
-    weights = load_file(folder / ADAPTER_FILES[1])
-    report = set_peft_model_state_dict(model, weights)
-    own = set(adapter_weights(model))
-    # An adapter that silently changes nothing is the field's most common fault.
-    if report.unexpected_keys or own != set(weights):
-        odd = sorted((set(weights) ^ own) | set(report.unexpected_keys))
-        raise CorruptError(f"{folder}: {len(odd)} tensors do not fit {loaded.base}, for example {odd[0]}")
-    _adopt(loaded, model)
+    try:
+        kind = json.loads((folder / ADAPTER_FILES[0]).read_text(encoding="utf-8")).get("peft_type")
+        if kind != "LORA":
+            raise ValueError(f"it is of type {kind}; only LORA is supported")
+        config = LoraConfig.from_pretrained(str(folder))
+        config.inference_mode = not trainable
+        config.base_model_name_or_path = None  # ours may be "builtin:tiny", which peft would warn about
+        weights = load_file(folder / ADAPTER_FILES[1])
+        _keep_biases(loaded, config.bias)
+        with _without_alias_warning():
+            _adopt(loaded, get_peft_model(loaded.module, config))  # pyright: ignore[reportArgumentType]
+        if loaded.dtype == torch.float64:
+            loaded.module.to(torch.float64)
+        report = set_peft_model_state_dict(loaded.module, weights)
+        # An adapter that silently changes nothing is the field's most common fault.
+        odd = sorted((set(weights) ^ set(adapter_weights(loaded.module))) | set(report.unexpected_keys))
+        if odd:
+            raise ValueError(f"{len(odd)} tensors do not fit {loaded.base}, for example {odd[0]}")
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        detach_adapter(loaded)
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CorruptError(f"{folder}: {reason}") from error
     if not trainable:
         loaded.module.requires_grad_(False)
 
@@ -111,7 +120,18 @@ def detach_adapter(loaded: LoadedModel) -> None:
         # unload leaves a mark that would make the next adapter warn of a second one.
         if hasattr(loaded.module, "peft_config"):
             del loaded.module.peft_config
+        with torch.no_grad():
+            for name, parameter in loaded.module.named_parameters():
+                if name in loaded.biases:
+                    parameter.copy_(loaded.biases[name])
+        loaded.biases = {}
         loaded.module.requires_grad_(False)
+
+
+def _keep_biases(loaded: LoadedModel, bias: str) -> None:
+    """Remember the base's biases where an adapter brings its own: peft leaves those behind when it goes."""
+    if bias != "none":
+        loaded.biases = {n: p.detach().clone() for n, p in loaded.inner.named_parameters() if n.endswith("bias")}
 
 
 @contextmanager

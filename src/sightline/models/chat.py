@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.errors import UnsupportedModelError
+from sightline.errors import MissingDataError, UnsupportedModelError
 from sightline.records import Message
 
 
@@ -21,11 +21,14 @@ class Chat:
         template_file: a Jinja chat template to use instead of the model's own.
 
     Raises:
+        MissingDataError: if there is no such template file.
         UnsupportedModelError: if there is no chat template, no fast tokenizer or no end token.
     """
 
     def __init__(self, processor: Any, template_file: Path | None = None) -> None:
         self.tokenizer = processor.tokenizer
+        if template_file is not None and not template_file.is_file():
+            raise MissingDataError(f"template: no file {template_file}; paths start from the study file's folder")
         self.chat_template = (
             template_file.read_text(encoding="utf-8")
             if template_file

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.errors import MissingDataError, UnsupportedModelError
 from sightline.models.chat import Chat
@@ -33,6 +33,8 @@ class LoadedModel:
         features: its picture features, computed once while the vision side is frozen.
         device: where it computes.
         dtype: in which its weights are.
+        generation: the model's own generation configuration.
+        biases: the base's own, while an adapter that trains biases is on it.
     """
 
     base: str
@@ -42,6 +44,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     generation: dict[str, Any] = field(default_factory=dict)
+    biases: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def inner(self) -> nn.Module:
@@ -88,20 +91,32 @@ def load_family(base: str, *, pad_square: bool = False, template_file: Path | No
     from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
 
     location = base_location(base)
+    looks_like_path = location.startswith((".", "/", "~")) or location.count("/") > 1
+    if looks_like_path and not (Path(location) / "config.json").is_file():
+        raise MissingDataError(
+            f"base {base!r} is neither a folder with a model nor to be had from the hub: there is no config.json"
+        )
     try:
         config = AutoConfig.from_pretrained(location)
     except OSError as error:
         raise MissingDataError(
-            f"base {base!r} is neither a folder with a model nor to be had from the hub: {str(error).splitlines()[0]}"
+            f"base {base!r} is neither a folder with a model nor to be had from the hub: {_first_line(error)}"
+        ) from error
+    except ValueError as error:
+        raise UnsupportedModelError(
+            f"base {base!r}: its configuration is of no known model type ({_first_line(error)}); "
+            f"supported: {', '.join(FAMILIES)}"
         ) from error
     if config.model_type not in FAMILIES:
         raise UnsupportedModelError(
             f"base {base!r} is of type {config.model_type!r}, which sightline cannot run with exact prefix sharing; "
             f"supported: {', '.join(FAMILIES)}"
         )
-    processor = AutoProcessor.from_pretrained(location)
+    with _naming(base, "its tokenizer and image processor"):
+        processor = AutoProcessor.from_pretrained(location)
     # One image backend everywhere: the two differ by up to 0.015 per normalised pixel.
-    processor.image_processor = AutoImageProcessor.from_pretrained(location, backend="pil")
+    with _naming(base, "its image processor"):
+        processor.image_processor = AutoImageProcessor.from_pretrained(location, backend="pil")
     return FAMILIES[config.model_type](config, processor, Chat(processor, template_file), pad_square=pad_square)
 
 
@@ -125,7 +140,7 @@ def load_model(
     family = family or load_family(base)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # A dense boolean mask is exact under SDPA and silently wrong under "eager".
-    with _without_bar():
+    with _without_bar(), _naming(base, "its weights"):
         module = AutoModelForImageTextToText.from_pretrained(
             base_location(base), dtype=choose_dtype(precision, where), attn_implementation="sdpa"
         )
@@ -147,6 +162,21 @@ def base_identity(base: str) -> str:
     small = sum(file.stat().st_size for file in files) < 200e6
     entries = [f"{file.name} {sha256_of(file) if small else file.stat().st_size}" for file in files]
     return f"{base}@{sha256_of(chr(10).join(entries))[:16]}"
+
+
+@contextmanager
+def _naming(base: str, what: str) -> Iterator[None]:
+    """Name base and part where transformers or safetensors only says that something is wrong."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise MissingDataError(f"base {base!r}: {what} cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sightline.data.pictures import read_picture
-from sightline.errors import MissingDataError
+from sightline.errors import MissingDataError, StudyError
 from sightline.generation.answering import answer_samples
 from sightline.generation.sampling import Decoding
 from sightline.models.adapters import detach_adapter, load_adapter
@@ -30,6 +30,8 @@ def ask_model(model: str, image: Path, question: str, *, max_new_tokens: int = 6
         MissingDataError: if the study has no such model.
         PictureError: if the picture cannot be read.
     """
+    if not image.is_file():
+        raise MissingDataError(f"--image {image}: there is no such file")
     picture, _ = read_picture(image, name=image.name)
     sample = Sample(id="asked", pictures=(picture,), messages=(Message(role="user", content=(0, question)),), answer="")
     decoding = Decoding(max_new_tokens=max_new_tokens)
@@ -38,14 +40,15 @@ def ask_model(model: str, image: Path, question: str, *, max_new_tokens: int = 6
         [[given]] = answer_samples(loaded, [sample], decoding, model=name, data="asked")
         return given.text
 
+    if (Path(model) / "study.yaml").exists():
+        raise StudyError(f"{model} is a study; write {model}:MODEL, where MODEL is {', '.join(_made(Path(model)))}")
     directory, _, name = model.rpartition(":")
     if not directory or not (Path(directory) / "study.yaml").exists():
         return {model: answer(load_model(model), model)}
     study = load_study(Path(directory) / "study.yaml")
     folder = Path(directory) / "models" / name
     if name != "base" and not folder.is_dir():
-        made = sorted(place.name for place in (Path(directory) / "models").glob("[!.]*"))
-        raise MissingDataError(f"{directory} has no model {name!r}; it has {', '.join(['base', *made])}")
+        raise MissingDataError(f"{directory} has no model {name!r}; it has {', '.join(_made(Path(directory)))}")
     loaded = load_model(model_location(study, study.base))
     answers = {"base": answer(loaded, "base")}
     if name != "base":
@@ -53,3 +56,7 @@ def ask_model(model: str, image: Path, question: str, *, max_new_tokens: int = 6
         answers[name] = answer(loaded, name)
         detach_adapter(loaded)
     return answers
+
+
+def _made(directory: Path) -> list[str]:
+    return ["base", *sorted(place.name for place in (directory / "models").glob("[!.]*"))]

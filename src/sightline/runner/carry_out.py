@@ -24,10 +24,9 @@ from sightline.runner.display import Display
 from sightline.runner.prepare import (
     Prepared,
     check_prepared,
+    prepare,
     problems_json,
-    read_data,
     set_hashes,
-    study_family,
 )
 from sightline.runner.results import read_samples, read_scores
 from sightline.scoring.metrics import metric_named
@@ -74,42 +73,42 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
     is_main = accelerator is None or accelerator.is_main_process
     display = display or Display(quiet=not is_main)
     with _only_one(out) if is_main else contextlib.nullcontext():
-        clock = _Clock(out)
-        with clock.step("data"):
-            prepared = read_data(study)
-        with clock.step("check"):
-            family = study_family(study, plan, model_location(study, study.base))
+        clock = _Clock(out / "seconds.json" if is_main else None)
+        with clock.measure("data"):
+            prepared, family = prepare(study)
+        with clock.measure("check"):
             findings = check_prepared(prepared, family)
-        hashes = set_hashes(prepared.sets)
-        if is_main:
-            _record_start(out, prepared, findings)
         for finding in findings:
-            if finding.severity != "note":
+            if finding.severity == "warning" or finding.accepted:
                 accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
                 display.say(f"{finding.severity}: {finding.name}: {finding.message}{accepted}")
         refuse_faults(findings)
         _say_rows(prepared, display)
 
         from sightline.runner.evaluate import evaluate_model
-        from sightline.runner.make import Shelf, make_model
+        from sightline.runner.make import Shelf, make_model, refuse_changed
 
         spend = functools.partial(_spend, study.budget.gpu_hours, accelerator, clock)
         shelf = Shelf(prepared, out, device=accelerator.device if accelerator else None)
+        hashes = set_hashes(prepared.sets)
         for run in plan.runs:
-            with clock.step(f"train {run.name}"):
-                make_model(run, shelf, hashes, display, spend, accelerator)
+            refuse_changed(run, shelf, hashes)
+        if is_main:  # only now: a run that is refused leaves the record of an earlier one alone
+            _record_start(out, prepared, findings)
+        for run in plan.runs:
+            with clock.measure(f"train {run.name}") as work:
+                work.done = make_model(run, shelf, hashes, display, spend, accelerator)
             if until == run.step and run.name == [r.name for r in plan.runs if r.step == until][-1]:
                 return out
         if is_main:
             for model in plan.models:
                 spend()
-                with clock.step(f"evaluate {model}"):
-                    evaluate_model(model, shelf, hashes, display)
-            with clock.step("compare"):
+                with clock.measure(f"evaluate {model}") as work:
+                    work.done = evaluate_model(model, shelf, hashes, display)
+            with clock.measure("compare"):
                 write_file(out / "compare.json", canonical_json(compare_directory(out)))
-            _record_run(out, study, hashes, findings, clock.seconds)
-            with clock.step("report"):
-                build_report(out)
+            _record_run(out, study, hashes, clock.seconds)
+            build_report(out)
         if accelerator is not None:
             accelerator.wait_for_everyone()
     return out / "report.html"
@@ -121,8 +120,7 @@ def check_study(study: Study) -> list[Finding]:
     Raises:
         BadRowsError: if rows cannot be used and the study does not skip them.
     """
-    prepared = read_data(study)
-    return check_prepared(prepared, study_family(study, prepared.plan, model_location(study, study.base)))
+    return check_prepared(*prepare(study))
 
 
 def compare_directory(out: Path, *, by: str | None = None) -> dict[str, Any]:
@@ -184,9 +182,7 @@ def _record_start(out: Path, prepared: Prepared, findings: list[Finding]) -> Non
     write_file(out / "checks.json", canonical_json([dataclasses.asdict(finding) for finding in findings]))
 
 
-def _record_run(
-    out: Path, study: Study, hashes: Mapping[str, str], findings: list[Finding], seconds: Mapping[str, float]
-) -> None:
+def _record_run(out: Path, study: Study, hashes: Mapping[str, str], seconds: Mapping[str, float]) -> None:
     import torch
 
     from sightline.models.loading import base_identity
@@ -224,15 +220,26 @@ def _spend(limit: float | None, accelerator: Accelerator | None, clock: _Clock) 
         )
 
 
-class _Clock:
-    """Adds up seconds by step, over all the times a study was started."""
+class _Work:
+    """Whether a step had anything left to do."""
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / "seconds.json"
+    done: bool | None = None
+
+
+class _Clock:
+    """Seconds by step, over all the times a study was started.
+
+    A step that says it did work adds up; one that does not know is counted the first time only. So a study that is
+    finished stays byte for byte as it is, however often it is started.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
         self.began: float | None = None
         self.seconds: dict[str, float] = {}
-        with contextlib.suppress(OSError, ValueError):
-            self.seconds = json.loads(self.path.read_text(encoding="utf-8"))
+        if path is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self.seconds = json.loads(path.read_text(encoding="utf-8"))
 
     def used(self) -> float:
         """Seconds of training and answering so far, the step under way included."""
@@ -240,15 +247,22 @@ class _Clock:
         return now + sum(value for name, value in self.seconds.items() if name.startswith(("train ", "evaluate ")))
 
     @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> Iterator[_Work]:
         self.began = time.perf_counter()
+        work = _Work()
         try:
-            yield
+            yield work
+        except BaseException:
+            work.done = name.startswith(("train ", "evaluate "))
+            raise
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - self.began
+            seconds = time.perf_counter() - self.began
             self.began = None
-            with contextlib.suppress(OSError):
-                write_file(self.path, json.dumps(self.seconds))
+            if work.done or (work.done is None and name not in self.seconds):
+                self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+                if self.path is not None:
+                    with contextlib.suppress(OSError):
+                        write_file(self.path, json.dumps(self.seconds))
 
 
 def _several_processes() -> Accelerator | None:
@@ -268,7 +282,10 @@ def _only_one(out: Path) -> Iterator[None]:
     Raises:
         StudyError: naming the process that is at work there.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StudyError(f"--out {out} is a file; name a folder") from None
     with (out / ".lock").open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

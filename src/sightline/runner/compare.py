@@ -12,6 +12,7 @@ from sightline.runner.results import read_samples, read_scores
 from sightline.scoring.metrics import metric_named
 from sightline.study import load_study, plan_study
 from sightline.verdict.compare import Comparison, compare_models
+from sightline.verdict.questions import split_name
 
 
 def compare_runs(runs: Sequence[str], *, by: str | None = None) -> dict[str, Any]:
@@ -43,11 +44,12 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None) -> dict[str, Any
         plan = plan_study(study)
         here = {name: metric_named(name, study.folder) for name in study.evaluate.metrics}
         metrics = {name: metric for name, metric in here.items() if not metrics or name in metrics}
-        found = read_scores(Path(directory), (model,), list(here.values()))
+        seeded = tuple(name for name in plan.models if split_name(name) == (model, split_name(name)[1]))
+        found = read_scores(Path(directory), seeded or (model,), list(here.values()))
         if not found:
             raise MissingDataError(f"{run}: no scores of {model!r} there; it has {', '.join(plan.models)}")
-        for (_, data, template), scores in found.items():
-            arms[(run, data, template)] = scores
+        for (name, data, template), scores in found.items():
+            arms[(f"{directory}:{name}", data, template)] = scores
         for name, rows in read_samples(Path(directory), plan.asked).items():
             asked = {key: (sample.image_id, sample.question, sample.answer) for key, sample in rows.items()}
             known = {key: (s.image_id, s.question, s.answer) for key, s in samples.get(name, rows).items()}

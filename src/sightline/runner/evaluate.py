@@ -17,6 +17,7 @@ from sightline.scoring.metrics import Metric, metric_named, score_answers
 from sightline.storage import (
     MANIFEST,
     is_finished,
+    is_intact,
     json_line,
     read_jsonl,
     recorded_origin,
@@ -35,8 +36,12 @@ def wordings(shelf: Shelf) -> list[Wording]:
     return made
 
 
-def evaluate_model(model: str, shelf: Shelf, hashes: Mapping[str, str], display: Display) -> None:
-    """Answer and score every set for one model, unless it is done; an interrupted run goes on by rows."""
+def evaluate_model(model: str, shelf: Shelf, hashes: Mapping[str, str], display: Display) -> bool:
+    """Answer and score every set for one model, unless it is done; an interrupted run goes on by rows.
+
+    Returns:
+        whether anything was done.
+    """
     study, plan, out = shelf.prepared.study, shelf.prepared.plan, shelf.out
     decoding = Decoding(
         max_new_tokens=study.evaluate.max_new_tokens,
@@ -51,10 +56,11 @@ def evaluate_model(model: str, shelf: Shelf, hashes: Mapping[str, str], display:
     }
     path = out / "answers" / f"{model}.jsonl"
     manifest = path.with_name(f"{model}.{MANIFEST}")
-    if not is_finished(manifest, made_from=asked):
+    answered = is_finished(manifest, made_from=asked)
+    if not answered:
         _answer(model, shelf, decoding, path, display, asked)
         write_manifest(manifest, [path], made_from=asked)
-    _score(model, shelf, path, display, asked)
+    return _score(model, shelf, path, display, asked) or not answered
 
 
 def _answer(
@@ -93,34 +99,37 @@ def _answer(
     started.unlink()
 
 
-def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Mapping[str, str]) -> None:
-    """Score a model's answers by every metric of the study."""
+def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Mapping[str, str]) -> bool:
+    """Score a model's answers by every metric of the study; say whether that was still to be done."""
     study, sets = shelf.prepared.study, shelf.prepared.sets
     folder = shelf.out / "scores" / model
     metrics = [metric_named(name, study.folder) for name in study.evaluate.metrics]
     made_from = {**asked, "answers": sha256_of(answers), **metric_origins(metrics, study.folder)}
     files = {metric.name: folder / f"{file_name(metric.name)}.jsonl" for metric in metrics}
     if is_finished(folder / MANIFEST, made_from=made_from):
-        return
+        return False
     old = recorded_origin(folder / MANIFEST) or {}
     given: dict[tuple[str, str], list[Answer]] = {}
     for row in read_jsonl(answers):
         given.setdefault((row["data"], row["template"]), []).append(Answer(**row))
     for metric in metrics:
-        if metric.name == "nll" and all(old.get(key) == asked[key] for key in asked) and files["nll"].exists():
-            continue  # the slow one; nothing it depends on has changed
+        # The one that needs the model; kept while nothing it depends on has changed.
+        unchanged = all(old.get(key) == asked[key] for key in asked)
+        if metric.score is None and unchanged and is_intact(folder / MANIFEST, files[metric.name]):
+            continue
         lines = []
         for name in shelf.prepared.plan.asked:
             for wording in wordings(shelf):
                 samples = {sample.id: sample for sample in sets[name]}
                 if metric.score is None:
-                    display.say(f"{model}: likelihood of the reference answers, {name}")
+                    display.say(f"{model}: likelihood of the reference answers, {name}, {wording.name}")
                     scores = reference_nll(shelf.wear(model), sets[name], wording=wording)
                 else:
                     scores = score_answers(metric, samples, given.get((name, wording.name), []))
                 lines += [json_line({**to_json(score), "data": name, "template": wording.name}) for score in scores]
         write_file(files[metric.name], "".join(lines))
     write_manifest(folder / MANIFEST, files.values(), made_from=made_from)
+    return True
 
 
 def metric_origins(metrics: list[Metric], folder: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,9 +14,9 @@ from sightline.models.adapters import ADAPTER_FILES, attach_lora, detach_adapter
 from sightline.models.loading import LoadedModel, base_identity, load_model
 from sightline.runner.display import Display
 from sightline.runner.prepare import Prepared, render_samples, study_family
-from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of
+from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of, what_differs
 from sightline.study import StepRun, Training, model_location
-from sightline.training.loop import RenderedSet, train
+from sightline.training.loop import RenderedSet, settings_by_key, train
 from sightline.training.track import track
 
 if TYPE_CHECKING:
@@ -81,13 +80,30 @@ class Shelf:
 
 def origin_of(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, str]:
     """Say what a model is made from: parent, rows, settings and seed."""
-    settings = run.settings.model_dump(mode="json", exclude={"save_every", "keep_checkpoints", "seeds"})
     return {
         **{f"parent/{key}": value for key, value in shelf.identity(run.parent).items()},
+        **settings_by_key(run.settings),
         **{f"data/{name}": hashes[name] for name in (*run.on, *run.validation)},
-        "settings": sha256_of(json.dumps(settings, sort_keys=True)),
         "seed": str(run.seed or 0),
     }
+
+
+def refuse_changed(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> None:
+    """Stop before anything is recorded where a finished model was made from something else.
+
+    Raises:
+        StudyError: saying what differs.
+    """
+    folder = shelf.out / "models" / run.name
+    recorded = recorded_origin(folder / MANIFEST)
+    parent = shelf.adapter_folder(run.parent)
+    if recorded is None or (parent is not None and not is_finished(parent / MANIFEST)):
+        return
+    now = origin_of(run, shelf, hashes)
+    if recorded != now:
+        raise StudyError(
+            f"{folder} was made otherwise: {what_differs(recorded, now)}; give another --out, or remove it"
+        )
 
 
 def make_model(
@@ -97,7 +113,7 @@ def make_model(
     display: Display,
     spend: Callable[[], None],
     accelerator: Accelerator | None = None,
-) -> None:
+) -> bool:
     """Train one adapter unless it is there; an interrupted training goes on from its newest checkpoint.
 
     Args:
@@ -108,6 +124,9 @@ def make_model(
         spend: called after every step; raises when the budget is used up.
         accelerator: accelerate's, for several processes.
 
+    Returns:
+        whether anything was done.
+
     Raises:
         StudyError: if a finished model of that name was made from something else.
     """
@@ -115,13 +134,8 @@ def make_model(
     made_from = origin_of(run, shelf, hashes)
     if is_finished(folder / MANIFEST, made_from=made_from):
         display.say(f"{run.name}: finished earlier")
-        return
-    recorded = recorded_origin(folder / MANIFEST)
-    if recorded is not None and recorded != made_from:
-        differing = sorted(key for key in {*recorded, *made_from} if recorded.get(key) != made_from.get(key))
-        raise StudyError(
-            f"{folder} was made with other {', '.join(differing)}; give another --out, or remove it to train anew"
-        )
+        return False
+    refuse_changed(run, shelf, hashes)
     settings = run.settings
     loaded = shelf.wear(run.parent)
     data = _rendered_set(shelf.prepared, loaded, run.on, settings, hashes)
@@ -177,6 +191,7 @@ def make_model(
     if accelerator is not None:
         accelerator.wait_for_everyone()
     detach_adapter(loaded)
+    return True
 
 
 def _rows_of_checkpoint(work: Path, *, before: int | None) -> list[dict[str, object]]:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from sightline.checking.findings import Finding
+from sightline.checking.findings import FINDINGS, Finding
 from sightline.checking.rows import check_balance, check_overlap, check_repeats, check_sizes
 from sightline.data.problems import BadRowsError, Loaded, Problem, too_long
 from sightline.data.sets import Source, divide, read_source, samples_sha256
-from sightline.errors import StudyError
+from sightline.errors import DataError, SightlineError, StudyError
 from sightline.records import Sample
-from sightline.study import Cut, Plan, StepRun, Study, Training, plan_study, source_location
+from sightline.scoring.metrics import metric_named
+from sightline.study import Plan, StepRun, Study, Training, model_location, plan_study, source_location
 
 if TYPE_CHECKING:
     from sightline.models.llava import Llava
@@ -46,6 +47,17 @@ class Prepared:
         asked = {run.settings.on_bad_row for run in self.plan.runs if run.training}
         return "skip" if asked == {"skip"} else "stop"
 
+    def refuse_bad_rows(self) -> None:
+        """Stop at rows that cannot be used, unless the study skips them.
+
+        Raises:
+            BadRowsError: naming every one of them, over all data sets.
+        """
+        faults = tuple(problem for problem in self.problems if not problem.repaired)
+        if faults and self.on_bad_row == "stop":
+            num_rows = sum(part.num_rows for parts in self.loaded.values() for part in parts.values())
+            raise BadRowsError(faults, num_rows=num_rows)
+
     def samples(self, names: Sequence[str]) -> tuple[Sample, ...]:
         """Put sets together; ids stay unique by their set's name where they would clash."""
         if len(names) == 1:
@@ -56,11 +68,34 @@ class Prepared:
         return tuple(dataclasses.replace(sample, id=f"{name}/{sample.id}") for name, sample in together)
 
 
-def read_data(study: Study) -> Prepared:
-    """Read and divide every data set the study needs.
+def prepare(study: Study) -> tuple[Prepared, Llava]:
+    """Read, divide and measure a study's data; every bad row is known before anything stops.
+
+    Returns:
+        the data, and what renders it; no weights are loaded.
 
     Raises:
-        BadRowsError: if rows cannot be used and the study does not skip them.
+        BadRowsError: naming every row that cannot be used, unless the study skips them.
+        DataError: if a source cannot be read or divided.
+        StudyError: if there is no such metric.
+    """
+    for name in study.evaluate.metrics:
+        metric_named(name, study.folder)  # a wrong name is found now, not after the training
+    prepared = read_data(study)
+    try:
+        family = study_family(study, prepared.plan, model_location(study, study.base))
+        leave_out_too_long(prepared, family)
+    except SightlineError:
+        prepared.refuse_bad_rows()  # what is wrong with the rows comes first
+        raise
+    prepared.refuse_bad_rows()
+    return prepared, family
+
+
+def read_data(study: Study) -> Prepared:
+    """Read and divide every data set the study needs, without the rows that cannot be used.
+
+    Raises:
         DataError: if a source cannot be read or divided.
     """
     plan = plan_study(study)
@@ -82,27 +117,30 @@ def read_data(study: Study) -> Prepared:
         )
         loaded = prepared.loaded[name] = read_source(source)
         prepared.problems += [problem for part in loaded.values() for problem in part.problems]
-    faults = tuple(problem for problem in prepared.problems if not problem.repaired)
-    if faults and prepared.on_bad_row == "stop":
-        # Together, so that one data set's bad rows do not hide another's.
-        raise BadRowsError(faults, num_rows=sum(p.num_rows for s in prepared.loaded.values() for p in s.values()))
     for name, loaded in prepared.loaded.items():
-        split = study.data[name].split
-        parts = divide(
-            name,
-            loaded,
-            on_bad_row=prepared.on_bad_row,
-            shares=split.shares,
-            released=split.released,
-            cuts={cut: (part.from_, part.share) for cut, part in split.parts.items() if isinstance(part, Cut)},
-            by=split.by,
-            seed=study.data[name].seed,
-        )
+        try:
+            parts = _divided(study, name, loaded)
+        except DataError:
+            prepared.refuse_bad_rows()  # too few rows may be left because of them
+            raise
         prepared.sets.update({f"{name}.{part}": samples for part, samples in parts.items()})
     if study.evaluate.rows is not None:
         for name in plan.asked:
             prepared.sets[name] = prepared.sets[name][: study.evaluate.rows]
     return prepared
+
+
+def _divided(study: Study, name: str, loaded: Mapping[str, Loaded]) -> dict[str, tuple[Sample, ...]]:
+    split = study.data[name].split
+    return divide(
+        name,
+        loaded,
+        shares=split.shares,
+        released=split.released,
+        cuts={cut: (part.from_, part.share) for cut, part in split.cuts.items()},
+        by=split.by,
+        seed=study.data[name].seed,
+    )
 
 
 def common_setting(plan: Plan, name: str, default: object) -> object:
@@ -162,11 +200,7 @@ def _render_set(prepared: Prepared, family: Llava, name: str, settings: Training
 
 
 def leave_out_too_long(prepared: Prepared, family: Llava) -> None:
-    """Find samples that are longer than a row, or than the model's context with room for an answer; they are bad rows.
-
-    Raises:
-        BadRowsError: if there are any and the study does not skip bad rows.
-    """
+    """Leave out samples longer than a row, or than the model's context with room for an answer; they are bad rows."""
     from sightline.trees.render import render, reword
 
     found: dict[tuple[str, str], Problem] = {}
@@ -191,30 +225,22 @@ def leave_out_too_long(prepared: Prepared, family: Llava) -> None:
                     found[name, sample.id] = too_long(sample, num_tokens=length, limit=limit)
     if not found:
         return
-    if prepared.on_bad_row == "stop":
-        num_rows = sum(loaded.num_rows for parts in prepared.loaded.values() for loaded in parts.values())
-        raise BadRowsError(tuple(found.values()), num_rows=num_rows)
     prepared.problems += found.values()
     prepared.rendered.clear()
     for name in {name for name, _ in found}:
         prepared.sets[name] = tuple(s for s in prepared.sets[name] if (name, s.id) not in found)
 
 
-def check_prepared(prepared: Prepared, family: Llava | None) -> list[Finding]:
+def check_prepared(prepared: Prepared, family: Llava) -> list[Finding]:
     """Look at everything that can be looked at before training.
 
     Args:
         prepared: the data.
-        family: template and tokenizer; without them only the rows are looked at.
+        family: template and tokenizer.
 
     Returns:
         Findings, faults first; those the study accepts carry its reason.
-
-    Raises:
-        BadRowsError: if rows are too long and the study does not skip bad rows.
     """
-    if family is not None:
-        leave_out_too_long(prepared, family)
     findings: list[Finding] = []
     # What validation has seen chooses the model, so for the test set it counts as training.
     train = {name: prepared.sets[name] for run in prepared.plan.runs for name in (*run.on, *run.validation)}
@@ -224,9 +250,11 @@ def check_prepared(prepared: Prepared, family: Llava | None) -> list[Finding]:
         findings += check_repeats(name, samples)
         findings += check_balance(name, samples)
     findings += check_overlap(train, test)
-    if family is not None:
-        findings += _check_rendered(prepared, family, prepared.plan.runs)
+    findings += _check_rendered(prepared, family, prepared.plan.runs)
     accepted = prepared.study.accept
+    for name in accepted:
+        if name not in FINDINGS:
+            raise StudyError(f"accept.{name}: no check finds that; there is {', '.join(sorted(FINDINGS))}")
     order = {"fault": 0, "warning": 1, "note": 2}
     return sorted(
         (dataclasses.replace(finding, accepted=accepted.get(finding.name)) for finding in findings),
@@ -250,6 +278,8 @@ def _check_rendered(prepared: Prepared, family: Llava, runs: Sequence[StepRun]) 
         sequences = render_samples(prepared, family, run.on, settings)
         samples = prepared.samples(run.on)
         name = ", ".join(run.on)
+        if not samples:
+            raise DataError(f"no row of {name} is left to train on; look at the rows left out, `where` and `take`")
         findings += check_labels(name, samples, sequences, family.end_token_ids)
         row_tokens = settings.row_tokens if isinstance(settings.row_tokens, int) else max(map(len, sequences)) * 4
         findings += check_sharing(name, samples, sequences, row_tokens)

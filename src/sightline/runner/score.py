@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from sightline.data.formats import load_source
 from sightline.data.problems import require_clean
 from sightline.errors import DataError, StudyError
-from sightline.records import Sample
+from sightline.records import Sample, sample_from_json
 from sightline.scoring.answer_files import metrics_by_rule, score_file
+from sightline.storage import read_jsonl
 from sightline.verdict.arms import describe_arm, scores_by_id
 
 TASKS = ("vqa",)
@@ -48,6 +50,8 @@ def score_task(
 
 
 def _rows(data: Path, split: str | None) -> tuple[Sample, ...]:
+    if (own := _own_rows(data)) is not None:
+        return own
     loaded = load_source(data.name, root=data.resolve().parent, with_pictures=False)
     if split is None and len(loaded) > 1:
         raise StudyError(f"{data} has the splits {', '.join(loaded)}; say which was asked: --split NAME")
@@ -58,3 +62,16 @@ def _rows(data: Path, split: str | None) -> tuple[Sample, ...]:
     if not samples:
         raise DataError(f"{data}: no rows to score against")
     return samples
+
+
+def _own_rows(data: Path) -> tuple[Sample, ...] | None:
+    """Read rows that a study wrote into its `data/`; None if the file is something else."""
+    if data.suffix != ".jsonl" or not data.is_file():
+        return None
+    with data.open(encoding="utf-8") as lines:
+        first = lines.readline()
+    try:
+        is_own = {"id", "pictures", "messages", "answer", "origin"} <= json.loads(first).keys()
+    except (ValueError, AttributeError):
+        return None
+    return tuple(sample_from_json(row) for row in read_jsonl(data)) if is_own else None

@@ -9,8 +9,8 @@ from rich.tree import Tree as RichTree
 
 from sightline.errors import StudyError
 from sightline.models.llava import Llava
-from sightline.runner.prepare import read_data, render_samples, study_family
-from sightline.study import Study, model_location
+from sightline.runner.prepare import prepare, render_samples
+from sightline.study import Study
 from sightline.trees.render import Rendered
 from sightline.trees.row import Row, build_tree
 from sightline.trees.sampler import group_by_image
@@ -27,11 +27,10 @@ def show_study(study: Study, *, num_images: int = 1, console: Console | None = N
         console: where to; the terminal by default.
     """
     console = console or Console(highlight=False)
-    prepared = read_data(study)
+    prepared, family = prepare(study)
     run = next((run for run in prepared.plan.runs if run.training), None)
     if run is None:
         raise StudyError("no step of this study trains; there is nothing to show")
-    family = study_family(study, prepared.plan, model_location(study, study.base))
     sequences = render_samples(prepared, family, run.on, run.settings)
     samples = prepared.samples(run.on)
     console.print(Text.assemble("trained ", ("■", TRAINED), "  image ", ("■", IMAGE), "  read only ■"))

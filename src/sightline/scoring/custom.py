@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,13 @@ def load_function(name: str, folder: Path) -> MetricFunction:
         raise StudyError(
             f"metric {name!r}: {path} has no function {function_name!r}; it has {', '.join(found) or 'none'}"
         )
+    try:
+        inspect.signature(function).bind("question", "reference", "answer")
+    except TypeError as error:
+        raise StudyError(
+            f"metric {name!r}: {path} has {function_name}{inspect.signature(function)}, which cannot be called with "
+            "(question, reference, answer)"
+        ) from error
     return cast(MetricFunction, function)
 
 

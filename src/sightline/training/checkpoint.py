@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import StudyError
-from sightline.storage import MANIFEST, canonical_json, is_finished, publish_folder
+from sightline.storage import MANIFEST, canonical_json, is_finished, publish_folder, what_differs
 
 
 @dataclass(kw_only=True, slots=True)
@@ -79,10 +79,9 @@ def load_checkpoint(folder: Path, *, fingerprint: Mapping[str, str]) -> Training
         if not is_finished(place / MANIFEST):
             continue  # torn by a crash or changed since: the one before it still holds
         plain = json.loads((place / "state.json").read_text(encoding="utf-8"))
-        differing = [key for key in fingerprint if plain["fingerprint"].get(key) != fingerprint[key]]
-        if differing:
+        if plain["fingerprint"] != dict(fingerprint):
             raise StudyError(
-                f"{place}: made with other {', '.join(differing)} than the study has now; "
+                f"{place}: the interrupted training was another: {what_differs(plain['fingerprint'], fingerprint)}; "
                 "remove the folder to train anew, or give another --out"
             )
         return TrainingState(

@@ -7,6 +7,7 @@ and the division by the step's total weight happens once. So micro-batches, rank
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,6 +95,14 @@ class StepRecord:
     validation_loss: float | None = None
 
 
+def settings_by_key(settings: Training) -> dict[str, str]:
+    """Write down, key by key, the settings that a training's result depends on."""
+    values = settings.model_dump(mode="json", exclude={"save_every", "keep_checkpoints", "seeds", "on_bad_row"})
+    flat = {key: value for key, value in values.items() if key != "lora"}
+    flat |= {f"lora.{key}": value for key, value in values["lora"].items()}
+    return {f"settings/{key}": json.dumps(value, ensure_ascii=False) for key, value in sorted(flat.items())}
+
+
 def longest_row(settings: Training, *sets: RenderedSet | None) -> int:
     """Choose the row length: the study's, or enough tokens to keep the device busy and to hold every sample."""
     if settings.row_tokens != "auto":
@@ -139,7 +148,7 @@ def train(
     parameters = {name: p for name, p in sorted(loaded.module.named_parameters()) if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     fingerprint = {
-        "settings": hashlib.sha256(settings.model_dump_json().encode()).hexdigest(),
+        **settings_by_key(settings),
         "data": data.sha256,
         "base": loaded.base,
         "seed": str(seed),

@@ -103,6 +103,11 @@ def render(
         DataError: if the text itself holds the image token, or an answer yields no token.
         UnsupportedModelError: if the template moves pictures, or rewrites the prompt once it is answered.
     """
+    if answer is not None and not answer.strip():
+        raise DataError(f"{name}: the answer {answer!r} yields no token of its own; give an answer with text")
+    texts = [message.text for message in messages] + [answer or ""]
+    if any(template.image_token in text for text in texts):
+        raise DataError(f"{name}: the text contains {template.image_token!r}, which stands for a picture; remove it")
     prompt_text = template.chat_text(messages, generation_prompt=True)
     order = _check_pictures(template, prompt_text, messages, len(pictures), name)
     prompt_text = _expand(template, prompt_text, order, pictures)
@@ -118,27 +123,35 @@ def render(
             f"what is asked; found {text[: len(prompt_text)][-60:]!r} where the question ends {prompt_text[-60:]!r}. "
             "Use a template whose generation prompt begins every answer (template: FILE)"
         )
-    text = _close(template, text, len(prompt_text), answer, end)
+    text = _close(template, text, len(prompt_text), answer, end, name)
     ids, spans = template.tokenize(text)
     straddles = not np.array_equal(ids[: len(prompt_ids)], prompt_ids)
-    # Tokens that end before the border belong to the prompt; one that straddles it is shown to the user by the check.
-    is_answer = (spans[:, 0] >= len(prompt_text)) & (spans[:, 1] > spans[:, 0])
-    if not is_answer.any():
+    # The answer begins with the first token of its own; one that straddles the border is shown to the user by the
+    # check. Spans say no more than that: some tokenizers give blanks and parts of characters empty ones.
+    begins = (spans[:, 0] >= len(prompt_text)) & (spans[:, 1] > spans[:, 0])
+    if not begins.any():
         raise DataError(f"{name}: the answer {answer!r} yields no token of its own; give an answer with text")
-    num_prompt = int(np.argmax(is_answer))
-    learnt = is_answer if train_on == "answer" else ids != template.image_token_id
+    num_prompt = int(np.argmax(begins))
+    learnt = np.arange(len(ids)) >= num_prompt if train_on == "answer" else ids != template.image_token_id
     return _assemble(template, ids, order, pictures, learnt.astype(np.float64), num_prompt, straddles)
 
 
-def _close(template: Template, text: str, border: int, answer: str, end: Literal["auto", "none"]) -> str:
+def _close(template: Template, text: str, border: int, answer: str, end: Literal["auto", "none"], name: str) -> str:
     """Cut what the template puts after the answer's end token; where it gives none, strip padding and append one."""
     start = text.find(answer.strip(), border)
-    after = (start if start >= 0 else border) + len(answer.strip())
+    if start < 0 or text[border:start].strip():
+        raise UnsupportedModelError(
+            f"{name}: the chat template writes {text[border:][:60]!r} where the answer {answer!r:.60} was given; use a "
+            "template that writes an answer as it is (template: FILE)"
+        )
+    after = start + len(answer.strip())
+    if end == "none":
+        return text[:after]
     ends = [(text.find(token, after), token) for token in template.end_tokens if text.find(token, after) >= 0]
     if ends:
         found, token = min(ends)
         return text[: found + len(token)]
-    return text.rstrip() + (template.end_tokens[0] if end == "auto" else "")
+    return text.rstrip() + template.end_tokens[0]
 
 
 def _check_pictures(
@@ -147,25 +160,39 @@ def _check_pictures(
     """Return the pictures in the order the text shows them, having checked that they stand where they were put."""
     order = [part for message in messages for part in message.content if isinstance(part, int)]
     found = text.count(template.image_token)
-    if any(template.image_token in message.text for message in messages):
-        raise DataError(f"{name}: the text contains {template.image_token!r}, which stands for a picture; remove it")
     if found != len(order) or len(set(order)) != num_pictures:
         raise DataError(
             f"{name}: {num_pictures} pictures, but the rendered prompt shows {found}; use each picture once"
         )
+    if order:
+        _check_order(template, messages, name)
+    return order
+
+
+def _check_order(template: Template, messages: Sequence[Message], name: str) -> None:
+    """Render the conversation once more with a mark for each text, which nothing else can be taken for."""
+    marks = iter(range(sum(len(message.content) for message in messages)))
+    marked = [
+        Message(
+            role=message.role,
+            content=tuple(part if isinstance(part, int) else f"\ue000{next(marks)}\ue001" for part in message.content),
+        )
+        for message in messages
+    ]
+    text = template.chat_text(marked, generation_prompt=True)
     cursor = 0
-    for message in messages:
-        for part in message.content:
-            piece = template.image_token if isinstance(part, int) else part.strip()
+    for message, original in zip(marked, messages, strict=True):
+        for part, was in zip(message.content, original.content, strict=True):
+            piece = template.image_token if isinstance(part, int) else part
             at = text.find(piece, cursor)
             if at < 0:
+                what = "a picture" if isinstance(part, int) else repr(was)[:60]
                 raise UnsupportedModelError(
-                    f"{name}: the chat template does not keep the order of pictures and text "
-                    f"(looked for {piece[:60]!r} after {text[:cursor][-40:]!r}); put the pictures where the template "
-                    "puts them, or give a template of your own (template: FILE)"
+                    f"{name}: the chat template does not keep the order of pictures and text: {what} comes earlier "
+                    "than it was put; put the pictures where the template puts them, or give a template of your own "
+                    "(template: FILE)"
                 )
             cursor = at + len(piece)
-    return order
 
 
 def _expand(template: Template, text: str, order: Sequence[int], pictures: Sequence[Picture]) -> str:

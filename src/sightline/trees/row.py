@@ -73,10 +73,7 @@ def build_tree(sequences: Sequence[Rendered], branches: Sequence[int]) -> Row:
         branches: their numbers, by which the caller knows them.
     """
     picture_index: dict[str, int] = {}
-    for sequence in sequences:
-        for key in sequence.pictures:
-            picture_index.setdefault(key, len(picture_index))
-    keys = [_merge_keys(sequence, picture_index) for sequence in sequences]
+    keys = [merge_keys(sequence, picture_index) for sequence in sequences]
 
     pieces: list[tuple[int, int, int]] = []  # (sequence, first token, end token), in row order
     ends: list[tuple[int, int, int]] = []  # (first place, end place, subtree_end)
@@ -86,7 +83,7 @@ def build_tree(sequences: Sequence[Rendered], branches: Sequence[int]) -> Row:
     def lay(members: list[int], depth: int) -> None:
         nonlocal length
         first = members[0]
-        stop = min(depth + _agreement(keys[first][depth:], keys[member][depth:]) for member in members)
+        stop = min(depth + agreement(keys[first][depth:], keys[member][depth:]) for member in members)
         start, length = length, length + stop - depth
         pieces.append((first, depth, stop))
         own_end = length
@@ -124,15 +121,22 @@ def build_tree(sequences: Sequence[Rendered], branches: Sequence[int]) -> Row:
     )
 
 
-def _merge_keys(sequence: Rendered, picture_index: dict[str, int]) -> NDArray[np.int64]:
-    """Everything two tokens must agree in to be one: int64[L, 1 + A + 2]."""
+def merge_keys(sequence: Rendered, picture_index: dict[str, int]) -> NDArray[np.int64]:
+    """Give everything two tokens must agree in to be one: int64[L, 1 + A + 2].
+
+    Args:
+        sequence: the tokens.
+        picture_index: numbers of the picture keys met so far; new ones are added.
+    """
+    for key in sequence.pictures:
+        picture_index.setdefault(key, len(picture_index))
     numbers = np.asarray([picture_index[key] for key in sequence.pictures] + [-1], dtype=np.int64)
     columns = [sequence.token_ids_L, *sequence.positions_AL, numbers[sequence.picture_L], sequence.offset_L]
     return np.ascontiguousarray(np.stack(columns, axis=1))
 
 
-def _agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
-    """Length of the common beginning of two key matrices."""
+def agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
+    """Measure the common beginning of two sequences' merge keys, in tokens."""
     shorter = min(len(a), len(b))
     differs = (a[:shorter] != b[:shorter]).any(axis=1)
     return int(np.argmax(differs)) if differs.any() else shorter

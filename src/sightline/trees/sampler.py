@@ -14,7 +14,7 @@ import numpy as np
 
 from sightline.errors import DataError
 from sightline.trees.render import Rendered
-from sightline.trees.row import Row, build_tree, join_rows
+from sightline.trees.row import Row, agreement, build_tree, join_rows, merge_keys
 
 
 def plan_epoch(
@@ -89,34 +89,22 @@ def fit_branches(group: Sequence[int], rendered: Callable[[int], Rendered], row_
     """
     parts: list[list[int]] = []
     length = 0
+    picture_index: dict[str, int] = {}
+    keys = {number: merge_keys(rendered(number), picture_index) for number in group}
     for number in group:
-        sequence = rendered(number)
-        if len(sequence) > row_tokens:
+        if len(keys[number]) > row_tokens:
             raise DataError(
-                f"sample {number} has {len(sequence)} tokens, more than a row's {row_tokens}; "
+                f"sample {number} has {len(keys[number])} tokens, more than a row's {row_tokens}; "
                 "raise row_tokens, shorten the row or set on_bad_row: skip"
             )
-        new = (
-            len(sequence) - max((_shared(sequence, rendered(other)) for other in parts[-1]), default=0) if parts else 0
-        )
-        if not parts or length + new > row_tokens:
+        shared = max((agreement(keys[number], keys[other]) for other in parts[-1]), default=0) if parts else 0
+        if not parts or length + len(keys[number]) - shared > row_tokens:
             parts.append([number])
-            length = len(sequence)
+            length = len(keys[number])
         else:
             parts[-1].append(number)
-            length += new
+            length += len(keys[number]) - shared
     return parts
-
-
-def _shared(a: Rendered, b: Rendered) -> int:
-    """Tokens two sequences of one image have in common from the start."""
-    shorter = min(len(a), len(b))
-    same = (a.token_ids_L[:shorter] == b.token_ids_L[:shorter]) & (
-        a.positions_AL[:, :shorter] == b.positions_AL[:, :shorter]
-    ).all(axis=0)
-    if a.pictures != b.pictures:
-        same &= (a.picture_L[:shorter] < 0) & (b.picture_L[:shorter] < 0)
-    return shorter if same.all() else int(np.argmin(same))
 
 
 def pack(trees: Sequence[Row], row_tokens: int) -> list[Row]:
