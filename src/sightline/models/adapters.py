@@ -95,7 +95,7 @@ def load_adapter(loaded: LoadedModel, folder: Path, *, trainable: bool = False) 
         config.inference_mode = not trainable
         config.base_model_name_or_path = None  # ours may be "builtin:tiny", which peft would warn about
         weights = load_file(folder / ADAPTER_FILES[1])
-        _keep_biases(loaded, config.bias)
+        _keep_biases(loaded, str(getattr(config, "bias", "none")))
         with _without_alias_warning():
             _adopt(loaded, get_peft_model(loaded.module, config))  # pyright: ignore[reportArgumentType]
         if loaded.dtype == torch.float64:
