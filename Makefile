@@ -45,7 +45,7 @@ test: $(STAMP) ## the tests that need no GPU, no network and little time
 	$(PYTEST) -n $(WORKERS)
 
 test-slow: $(STAMP) ## the slow tests
-	$(PYTEST) -n $(WORKERS) -m 'slow and not gpu and not network'
+	$(PYTEST) -n $(WORKERS) -o faulthandler_timeout=3600 -m 'slow and not gpu and not network'
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(PYTEST) -m gpu

@@ -35,7 +35,7 @@ TINY = Path(base_location("builtin:tiny"))
 
 @pytest.fixture(scope="module")
 def tiny() -> LoadedModel:
-    return load_model("builtin:tiny", precision="fp32")
+    return load_model("builtin:tiny", precision="fp32", device="cpu")
 
 
 @pytest.fixture
