@@ -72,7 +72,9 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 def publish_folder(temporary: Path, final: Path, *, made_from: Mapping[str, str] | None = None) -> None:
     """Vouch for everything in a temporary folder and give the folder its name, replacing an older one."""
-    files = sorted(file for file in temporary.rglob("*") if file.is_file() and file.name != MANIFEST)
+    files = sorted(
+        file for file in temporary.rglob("*") if file.is_file() and not file.name.endswith((MANIFEST, ".tmp"))
+    )
     for file in files:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())

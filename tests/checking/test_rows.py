@@ -174,3 +174,8 @@ def test_unaccepted_faults_are_all_named_with_the_way_past_them() -> None:
 def test_warnings_notes_and_accepted_faults_stop_nothing() -> None:
     refuse_faults([])
     refuse_faults([fault("a", accepted="why"), fault("b", severity="warning"), fault("c", severity="note")])
+
+
+def test_the_same_question_without_a_picture_overlaps() -> None:
+    train, test = [sample(1, "", "what is air?", "gas")], [sample(2, "", "What is  air?", "gas", file="t.csv")]
+    assert [finding.name for finding in check_overlap({"a": train}, {"t": test})] == ["same-row-in-train-and-test"]

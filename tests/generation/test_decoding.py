@@ -11,6 +11,7 @@ from sightline.generation.decoding import Leaf, decode_row, reserve_slots
 from sightline.generation.sampling import Decoding, choose_tokens, leaf_generator
 from sightline.models.loading import LoadedModel
 from sightline.records import Answer, Message, Sample
+from sightline.storage import read_jsonl
 from sightline.trees.row import build_tree
 from tiny_llava import picture, random_llava
 
@@ -172,3 +173,9 @@ def test_resumed_answers_repeat_no_row_and_change_no_byte(model: LoadedModel, tm
     write_answers(stopped, iter(again), order=order)
     assert stopped.read_bytes() == whole.read_bytes()
     assert not part.exists()
+
+
+def test_an_answer_may_hold_any_sign(tmp_path) -> None:
+    said = Answer(sample_id="1", model="m", data="d", text="a\u2028b\x85c", finish_reason="stop", num_tokens=3)
+    write_answers(tmp_path / "a.jsonl", iter([[said]]), order={("d", "1"): 0})
+    assert [Answer(**row) for row in read_jsonl(tmp_path / "a.jsonl")] == [said]

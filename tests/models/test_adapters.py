@@ -23,7 +23,7 @@ from sightline.models.adapters import (
     save_adapter,
 )
 from sightline.models.loading import LoadedModel, load_model
-from tiny_llava import random_llava
+from tiny_llava import picture, random_llava
 
 CONFIG, WEIGHTS = ADAPTER_FILES
 
@@ -288,3 +288,15 @@ def test_a_refused_adapter_leaves_the_base_as_it_was(stored: Path) -> None:
         load_adapter(loaded, stored)
     assert torch.equal(logits(loaded.module), expected)
     load_adapter(loaded, good)
+
+
+def test_features_are_made_anew_when_biases_of_the_vision_side_change(tmp_path: Path) -> None:
+    save_adapter(trained(bias="all"), tmp_path)
+    loaded, shown = fresh(), picture(1)
+    loaded.features.register([shown])
+    key = loaded.family.picture_key(shown)
+    base = loaded.features.of([key])[key]
+    load_adapter(loaded, tmp_path)
+    assert not torch.equal(loaded.features.of([key])[key], base)
+    detach_adapter(loaded)
+    assert torch.equal(loaded.features.of([key])[key], base)

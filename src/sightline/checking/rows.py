@@ -16,7 +16,8 @@ Key = tuple[str, tuple[str, ...]]
 
 def _key(sample: Sample) -> Key:
     """What is asked: the picture and all that was said, in whatever case and spacing."""
-    return sample.image_id, tuple(" ".join(message.text.lower().split()) for message in sample.messages)
+    picture = sample.image_id if sample.pictures else ""  # without a picture, every row is an image group of its own
+    return picture, tuple(" ".join(message.text.lower().split()) for message in sample.messages)
 
 
 def _answer(sample: Sample) -> str:

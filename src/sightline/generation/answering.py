@@ -170,8 +170,8 @@ def read_partial(path: Path) -> list[Answer]:
     part = path.with_name(path.name + ".part")
     if not part.exists():
         return []
-    whole = [line for line in part.read_text(encoding="utf-8", errors="replace").splitlines(True) if line[-1] == "\n"]
-    write_file(part, "".join(whole))
+    *whole, _torn = part.read_text(encoding="utf-8", errors="replace").split("\n")
+    write_file(part, "".join(f"{line}\n" for line in whole))
     answers = {}
     for line in whole:
         answer = Answer(**json.loads(line))

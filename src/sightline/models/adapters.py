@@ -69,8 +69,6 @@ def attach_lora(
         ) from error
     finally:
         torch.set_rng_state(state)
-    if loaded.dtype == torch.float64:  # peft makes adapters in float32
-        model.to(torch.float64)
     _adopt(loaded, model)
 
 
@@ -98,8 +96,6 @@ def load_adapter(loaded: LoadedModel, folder: Path, *, trainable: bool = False) 
         _keep_biases(loaded, str(getattr(config, "bias", "none")))
         with _without_alias_warning():
             _adopt(loaded, get_peft_model(loaded.module, config))  # pyright: ignore[reportArgumentType]
-        if loaded.dtype == torch.float64:
-            loaded.module.to(torch.float64)
         report = set_peft_model_state_dict(loaded.module, weights)
         # An adapter that silently changes nothing is the field's most common fault.
         odd = sorted((set(weights) ^ set(adapter_weights(loaded.module))) | set(report.unexpected_keys))
@@ -117,13 +113,12 @@ def detach_adapter(loaded: LoadedModel) -> None:
     """Take the adapter off; the base is as it was."""
     if hasattr(loaded.module, "peft_config"):
         _adopt(loaded, loaded.module.unload())  # pyright: ignore
-        # unload leaves a mark that would make the next adapter warn of a second one.
-        if hasattr(loaded.module, "peft_config"):
-            del loaded.module.peft_config
         with torch.no_grad():
             for name, parameter in loaded.module.named_parameters():
                 if name in loaded.biases:
                     parameter.copy_(loaded.biases[name])
+        if loaded.biases:
+            loaded.features.forget()
         loaded.biases = {}
         loaded.module.requires_grad_(False)
 
@@ -145,7 +140,8 @@ def _without_alias_warning() -> Iterator[None]:
 def _adopt(loaded: LoadedModel, model: Any) -> None:
     """Make a model, with or without peft's wrapper, the bundle's own."""
     loaded.module = model.eval()
-    loaded.features.module = loaded.inner
+    if loaded.biases:  # the adapter may bring biases of the vision side
+        loaded.features.forget()
 
 
 def adapter_weights(model: Any) -> dict[str, Tensor]:

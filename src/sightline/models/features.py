@@ -43,6 +43,11 @@ class PictureFeatures:
         for picture in pictures:
             self._pictures[self.family.picture_key(picture)] = picture
 
+    def forget(self) -> None:
+        """Drop what is kept; needed when weights that a picture passes have changed."""
+        self._kept.clear()
+        self._bytes = 0
+
     @property
     def trained(self) -> bool:
         """Whether anything a picture passes is being trained, so that nothing may be kept."""
@@ -53,8 +58,7 @@ class PictureFeatures:
         """Return each picture's features [N, D]; with a graph where vision tower or projector are trained."""
         trained = self.trained
         if trained:
-            self._kept.clear()
-            self._bytes = 0
+            self.forget()
         found: dict[str, Tensor] = {}
         for key in keys:
             if trained or key not in self._kept:

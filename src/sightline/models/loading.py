@@ -97,7 +97,7 @@ def load_family(base: str, *, pad_square: bool = False, template_file: Path | No
             f"base {base!r} is neither a folder with a model nor to be had from the hub: there is no config.json"
         )
     try:
-        config = AutoConfig.from_pretrained(location)
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
     except OSError as error:
         raise MissingDataError(
             f"base {base!r} is neither a folder with a model nor to be had from the hub: {_first_line(error)}"
@@ -113,10 +113,10 @@ def load_family(base: str, *, pad_square: bool = False, template_file: Path | No
             f"supported: {', '.join(FAMILIES)}"
         )
     with _naming(base, "its tokenizer and image processor"):
-        processor = AutoProcessor.from_pretrained(location)
+        processor = AutoProcessor.from_pretrained(location, trust_remote_code=False)
     # One image backend everywhere: the two differ by up to 0.015 per normalised pixel.
     with _naming(base, "its image processor"):
-        processor.image_processor = AutoImageProcessor.from_pretrained(location, backend="pil")
+        processor.image_processor = AutoImageProcessor.from_pretrained(location, backend="pil", trust_remote_code=False)
     return FAMILIES[config.model_type](config, processor, Chat(processor, template_file), pad_square=pad_square)
 
 
@@ -142,7 +142,10 @@ def load_model(
     # A dense boolean mask is exact under SDPA and silently wrong under "eager".
     with _without_bar(), _naming(base, "its weights"):
         module = AutoModelForImageTextToText.from_pretrained(
-            base_location(base), dtype=choose_dtype(precision, where), attn_implementation="sdpa"
+            base_location(base),
+            dtype=choose_dtype(precision, where),
+            attn_implementation="sdpa",
+            trust_remote_code=False,
         )
     module = cast(nn.Module, module).to(where).eval().requires_grad_(False)
     return wrap_model(base, module, family, where)
@@ -157,7 +160,7 @@ def base_identity(base: str) -> str:
 
     folder = Path(base_location(base))
     if not folder.is_dir():
-        return f"{base}@{AutoConfig.from_pretrained(base)._commit_hash}"
+        return f"{base}@{AutoConfig.from_pretrained(base, trust_remote_code=False)._commit_hash}"
     files = sorted(file for file in folder.iterdir() if file.is_file())
     small = sum(file.stat().st_size for file in files) < 200e6
     entries = [f"{file.name} {sha256_of(file) if small else file.stat().st_size}" for file in files]

@@ -160,7 +160,7 @@ def _check_pictures(
     """Return the pictures in the order the text shows them, having checked that they stand where they were put."""
     order = [part for message in messages for part in message.content if isinstance(part, int)]
     found = text.count(template.image_token)
-    if found != len(order) or len(set(order)) != num_pictures:
+    if found != len(order) or sorted(order) != list(range(num_pictures)):
         raise DataError(
             f"{name}: {num_pictures} pictures, but the rendered prompt shows {found}; use each picture once"
         )

@@ -12,7 +12,7 @@ Shapes: T tokens of a row, A position axes, M targets, K branches, L tokens of o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,29 +79,24 @@ def build_tree(sequences: Sequence[Rendered], branches: Sequence[int]) -> Row:
     ends: list[tuple[int, int, int]] = []  # (first place, end place, subtree_end)
     paths: list[list[NDArray[np.int64]]] = [[] for _ in sequences]
     length = 0
-
-    def lay(members: list[int], depth: int) -> None:
-        nonlocal length
+    # Sequences that differ from the first token on are trees of their own, side by side. A stack, not recursion: a
+    # conversation of many turns is a tree as deep.
+    waiting: list[tuple[list[int], int] | tuple[int, int]] = [
+        (members, 0) for members in reversed(_by_next_token(keys, range(len(keys)), 0))
+    ]
+    while waiting:
+        members, depth = waiting.pop()
+        if isinstance(members, int):  # all below this node is laid
+            ends.append((members, depth, length))
+            continue
         first = members[0]
         stop = min(depth + agreement(keys[first][depth:], keys[member][depth:]) for member in members)
         start, length = length, length + stop - depth
         pieces.append((first, depth, stop))
-        own_end = length
-        groups: dict[bytes, list[int]] = {}
         for member in members:
-            paths[member].append(np.arange(start, own_end))
-            if len(keys[member]) > stop:
-                groups.setdefault(keys[member][stop].tobytes(), []).append(member)
-        for group in groups.values():
-            lay(group, stop)
-        ends.append((start, own_end, length))
-
-    # Sequences that differ from the first token on are trees of their own, side by side.
-    roots: dict[bytes, list[int]] = {}
-    for member, key in enumerate(keys):
-        roots.setdefault(key[0].tobytes(), []).append(member)
-    for members in roots.values():
-        lay(members, 0)
+            paths[member].append(np.arange(start, length))
+        waiting.append((start, length))
+        waiting += [(group, stop) for group in reversed(_by_next_token(keys, members, stop))]
 
     subtree_end_T = np.empty(length, dtype=np.int64)
     for start, own_end, end in ends:
@@ -119,6 +114,15 @@ def build_tree(sequences: Sequence[Rendered], branches: Sequence[int]) -> Row:
         paths=whole_paths,
         **_targets(sequences, whole_paths),
     )
+
+
+def _by_next_token(keys: Sequence[NDArray[np.int64]], members: Iterable[int], depth: int) -> list[list[int]]:
+    """Group the sequences that go on by their next token, in order of first appearance."""
+    groups: dict[bytes, list[int]] = {}
+    for member in members:
+        if len(keys[member]) > depth:
+            groups.setdefault(keys[member][depth].tobytes(), []).append(member)
+    return list(groups.values())
 
 
 def merge_keys(sequence: Rendered, picture_index: dict[str, int]) -> NDArray[np.int64]:
