@@ -89,7 +89,9 @@ def run(
             print(resolved_yaml(loaded))
             print("\n".join(f"{key}: {', '.join(names)}" for key, names in made.items()))
         return
-    folder = out or Path("studies") / (loaded.name + ("-smoke" if smoke else ""))
+    # A study's own directory is carried on where it lies.
+    own = study if study.is_dir() and not smoke else None
+    folder = out or own or Path("studies") / (loaded.name + ("-smoke" if smoke else ""))
     report = run_study(loaded, folder, until=until, display=Display(quiet=as_json) if as_json else None)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # under torchrun, one process speaks

@@ -300,3 +300,19 @@ def test_features_are_made_anew_when_biases_of_the_vision_side_change(tmp_path: 
     assert not torch.equal(loaded.features.of([key])[key], base)
     detach_adapter(loaded)
     assert torch.equal(loaded.features.of([key])[key], base)
+
+
+def test_features_follow_an_adapter_on_the_vision_side() -> None:
+    loaded, shown = fresh(), picture(1)
+    loaded.features.register([shown])
+    key = loaded.family.picture_key(shown)
+    base = loaded.features.of([key])[key]
+    attach_lora(loaded, rank=2, alpha=4, targets=r".*vision_tower.*\.q_proj")
+    for parameter in loaded.module.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.3)
+    loaded.module.requires_grad_(False)  # as an adapter that only answers
+    loaded.features.of([key])
+    assert not torch.equal(loaded.features.of([key])[key], base)
+    detach_adapter(loaded)
+    assert torch.equal(loaded.features.of([key])[key], base)

@@ -108,16 +108,17 @@ def open_picture(picture: Picture) -> Image.Image:
         MissingDataError: neither bytes nor file are there.
         PictureError: the file changed since it was read.
     """
-    if picture.content is not None:
-        return _decode(picture.content)[0]
-    if picture.path is None:
+    if picture.content is None and picture.path is None:
         raise MissingDataError(f"picture {picture.name}: only its name is known; load the data with its images folder")
     try:
-        return _decode(_read_file(Path(picture.path)))[0]
+        image = _decode(picture.content or _read_file(Path(str(picture.path))))[0]
     except PictureError as error:
         if error.kind == "missing-image":
             raise MissingDataError(f"picture {picture.name}: {error}") from None
         raise
+    if _pixels_sha256(image) != picture.sha256:
+        raise PictureError("changed", f"{picture.path or picture.name} shows something else than when it was read")
+    return image
 
 
 def save_picture(picture: Picture, folder: Path) -> Picture:

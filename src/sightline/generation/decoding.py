@@ -135,7 +135,7 @@ def _mask(
 
 
 def _next_positions(row: Row, anchors: NDArray[np.int64], done: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Positions of the new tokens: on every axis one after the highest of the prompt, then counting on."""
+    """Positions of the new tokens: on every axis one after the highest of the prompt's last token, then counting on."""
     highest = np.asarray([row.positions_AT[:, anchor].max() for anchor in anchors])
     tensor = torch.from_numpy(np.tile(highest + 1 + done, (len(row.positions_AT), 1))).to(device)
     return tensor if len(tensor) == 1 else tensor[:, None]

@@ -112,14 +112,12 @@ def load_adapter(loaded: LoadedModel, folder: Path, *, trainable: bool = False) 
 def detach_adapter(loaded: LoadedModel) -> None:
     """Take the adapter off; the base is as it was."""
     if hasattr(loaded.module, "peft_config"):
+        biases, loaded.biases = loaded.biases, {}
         _adopt(loaded, loaded.module.unload())  # pyright: ignore
         with torch.no_grad():
             for name, parameter in loaded.module.named_parameters():
-                if name in loaded.biases:
-                    parameter.copy_(loaded.biases[name])
-        if loaded.biases:
-            loaded.features.forget()
-        loaded.biases = {}
+                if name in biases:
+                    parameter.copy_(biases[name])
         loaded.module.requires_grad_(False)
 
 
@@ -140,8 +138,12 @@ def _without_alias_warning() -> Iterator[None]:
 def _adopt(loaded: LoadedModel, model: Any) -> None:
     """Make a model, with or without peft's wrapper, the bundle's own."""
     loaded.module = model.eval()
-    if loaded.biases:  # the adapter may bring biases of the vision side
+    parts = loaded.family.vision_modules(loaded.inner).values()
+    adapted = bool(loaded.biases) or any(hasattr(module, "lora_A") for part in parts for module in part.modules())
+    # What a picture looks like changes with an adapter on the vision side, when it comes and when it goes.
+    if adapted or loaded.vision_adapted:
         loaded.features.forget()
+    loaded.vision_adapted = adapted
 
 
 def adapter_weights(model: Any) -> dict[str, Tensor]:

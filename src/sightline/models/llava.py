@@ -50,6 +50,7 @@ class Llava:
         self._tokens_per_picture = patches + has_class_token - (config.vision_feature_select_strategy == "default")
         settings = f"{type(self.image_processor).__name__} {self.image_processor.to_json_string()} pad={pad_square}"
         self._settings = hashlib.sha256(settings.encode()).hexdigest()[:16]
+        self.rendering_sha256 = hashlib.sha256(f"{settings} {chat.chat_template}".encode()).hexdigest()
 
     def chat_text(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
         """See `trees.render.Template`."""

@@ -34,7 +34,8 @@ class LoadedModel:
         device: where it computes.
         dtype: in which its weights are.
         generation: the model's own generation configuration.
-        biases: the base's own, while an adapter that trains biases is on it.
+        biases: the base's own, while an adapter that trains biases is on it; else empty.
+        vision_adapted: whether the adapter changes what a picture passes before the language model.
     """
 
     base: str
@@ -45,6 +46,7 @@ class LoadedModel:
     dtype: torch.dtype
     generation: dict[str, Any] = field(default_factory=dict)
     biases: dict[str, Tensor] = field(default_factory=dict)
+    vision_adapted: bool = False
 
     @property
     def inner(self) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import fcntl
 import functools
 import importlib.metadata
@@ -72,6 +73,8 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
     accelerator = _several_processes()
     is_main = accelerator is None or accelerator.is_main_process
     display = display or Display(quiet=not is_main)
+    if accelerator is not None and study.budget.gpu_hours is not None:
+        raise StudyError("budget.gpu_hours with several processes is not built yet; remove it from the study")
     with _only_one(out) if is_main else contextlib.nullcontext():
         clock = _Clock(out / "seconds.json" if is_main else None)
         with clock.measure("data"):
@@ -144,7 +147,7 @@ def compare_directory(out: Path, *, by: str | None = None) -> dict[str, Any]:
         raise MissingDataError(f"{out}: no scores of {', '.join(missing)} yet; finish the study with `sightline run`")
     return compare_models(
         study=study.name,
-        samples=read_samples(out, plan.asked),
+        samples=read_samples(out, plan.asked, study.evaluate.rows),
         scores=scores,
         metrics=metrics,
         stated=[Comparison(model=c.model, against=c.against, by=by or c.by) for c in plan.comparisons],
@@ -271,8 +274,11 @@ def _several_processes() -> Accelerator | None:
         return None
     import torch
     from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
 
-    return Accelerator(cpu=not torch.cuda.is_available())
+    # The others wait while one process answers, which can take hours.
+    patience = InitProcessGroupKwargs(timeout=datetime.timedelta(days=7))
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
 
 
 @contextlib.contextmanager

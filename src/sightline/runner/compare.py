@@ -50,7 +50,7 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None) -> dict[str, Any
             raise MissingDataError(f"{run}: no scores of {model!r} there; it has {', '.join(plan.models)}")
         for (name, data, template), scores in found.items():
             arms[(f"{directory}:{name}", data, template)] = scores
-        for name, rows in read_samples(Path(directory), plan.asked).items():
+        for name, rows in read_samples(Path(directory), plan.asked, study.evaluate.rows).items():
             asked = {key: (sample.image_id, sample.question, sample.answer) for key, sample in rows.items()}
             known = {key: (s.image_id, s.question, s.answer) for key, s in samples.get(name, rows).items()}
             if asked != known:

@@ -51,6 +51,7 @@ def evaluate_model(model: str, shelf: Shelf, hashes: Mapping[str, str], display:
     asked = {
         **shelf.identity(model),
         **{f"data/{name}": hashes[name] for name in plan.asked},
+        "rows": str(study.evaluate.rows),
         "decoding": repr(decoding),
         "wordings": repr(wordings(shelf)),
     }
@@ -66,7 +67,8 @@ def evaluate_model(model: str, shelf: Shelf, hashes: Mapping[str, str], display:
 def _answer(
     model: str, shelf: Shelf, decoding: Decoding, path: Path, display: Display, asked: Mapping[str, str]
 ) -> None:
-    plan, sets = shelf.prepared.plan, shelf.prepared.sets
+    plan = shelf.prepared.plan
+    sets = {name: shelf.prepared.asked(name) for name in plan.asked}
     # What an interrupted run left belongs to it only if it asked the same.
     started = path.with_name(f"{path.name}.started")
     if not started.exists() or json.loads(started.read_text(encoding="utf-8")) != dict(asked):
@@ -101,10 +103,18 @@ def _answer(
 
 def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Mapping[str, str]) -> bool:
     """Score a model's answers by every metric of the study; say whether that was still to be done."""
-    study, sets = shelf.prepared.study, shelf.prepared.sets
+    study = shelf.prepared.study
+    sets = {name: shelf.prepared.asked(name) for name in shelf.prepared.plan.asked}
     folder = shelf.out / "scores" / model
     metrics = [metric_named(name, study.folder) for name in study.evaluate.metrics]
-    made_from = {**asked, "answers": sha256_of(answers), **metric_origins(metrics, study.folder)}
+    # Metrics look at tags ("answer_type"), which neither training nor answering depends on.
+    tags = [[sample.id, sorted(sample.tags.items())] for samples in sets.values() for sample in samples]
+    made_from = {
+        **asked,
+        "answers": sha256_of(answers),
+        "tags": sha256_of(json.dumps(tags, ensure_ascii=False)),
+        **metric_origins(metrics, study.folder),
+    }
     files = {metric.name: folder / f"{file_name(metric.name)}.jsonl" for metric in metrics}
     if is_finished(folder / MANIFEST, made_from=made_from):
         return False

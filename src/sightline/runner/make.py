@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.errors import StudyError
+from sightline.errors import MissingDataError, StudyError
 from sightline.models.adapters import ADAPTER_FILES, attach_lora, detach_adapter, load_adapter, save_adapter
 from sightline.models.loading import LoadedModel, base_identity, load_model
 from sightline.runner.display import Display
-from sightline.runner.prepare import Prepared, render_samples, study_family
+from sightline.runner.prepare import Prepared, common_setting, render_samples, study_family
 from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of, what_differs
 from sightline.study import StepRun, Training, model_location
 from sightline.training.loop import RenderedSet, settings_by_key, train
@@ -21,6 +21,8 @@ from sightline.training.track import track
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from sightline.models.llava import Llava
 
 
 class Shelf:
@@ -35,6 +37,12 @@ class Shelf:
     def __init__(self, prepared: Prepared, out: Path, device: object = None) -> None:
         self.prepared, self.out, self.device = prepared, out, device
         self._loaded: LoadedModel | None = None
+        self._families: dict[str, Llava] = {}
+
+    def _family(self, location: str) -> Llava:
+        if location not in self._families:
+            self._families[location] = study_family(self.prepared.study, self.prepared.plan, location)
+        return self._families[location]
 
     def base_of(self, model: str) -> str:
         """Name the base a model sits on, as a location."""
@@ -47,9 +55,13 @@ class Shelf:
         if self._loaded is None or self._loaded.base != location:
             self._loaded = None  # let go of the old one before the new one comes
             study, plan = self.prepared.study, self.prepared.plan
-            precision = next((run.settings.precision for run in plan.runs if run.training), study.hardware.precision)
-            family = study_family(study, plan, location)
-            self._loaded = load_model(location, family, precision=precision, device=self.device)  # pyright: ignore
+            precision = common_setting(plan, "precision", study.hardware.precision)
+            self._loaded = load_model(
+                location,
+                self._family(location),
+                precision=precision,  # pyright: ignore
+                device=self.device,  # pyright: ignore
+            )
         detach_adapter(self._loaded)
         return self._loaded
 
@@ -60,7 +72,12 @@ class Shelf:
             return None
         if model in study.models:
             adapter = study.models[model].adapter
-            return None if adapter is None else Path(model_location(study, adapter))
+            if adapter is None:
+                return None
+            folder = Path(model_location(study, adapter))
+            if not folder.is_dir():
+                raise MissingDataError(f"models.{model}.adapter: there is no folder {folder}; fetch the adapter first")
+            return folder
         return self.out / "models" / model
 
     def wear(self, model: str) -> LoadedModel:
@@ -75,13 +92,21 @@ class Shelf:
         """Name exactly what a model is: its base, and its adapter's bytes."""
         folder = self.adapter_folder(model)
         weights = {} if folder is None else {name: sha256_of(folder / name) for name in ADAPTER_FILES}
-        return {"base": base_identity(self.base_of(model)), **weights}
+        base = self.base_of(model)
+        precision = common_setting(self.prepared.plan, "precision", self.prepared.study.hardware.precision)
+        return {
+            "base": base_identity(base),
+            "rendering": self._family(base).rendering_sha256,
+            "precision": str(precision),
+            **weights,
+        }
 
 
-def origin_of(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, str]:
+def origin_of(run: StepRun, shelf: Shelf, hashes: Mapping[str, str], *, with_parent: bool = True) -> dict[str, str]:
     """Say what a model is made from: parent, rows, settings and seed."""
+    parent = shelf.identity(run.parent) if with_parent else {}
     return {
-        **{f"parent/{key}": value for key, value in shelf.identity(run.parent).items()},
+        **{f"parent/{key}": value for key, value in parent.items()},
         **settings_by_key(run.settings),
         **{f"data/{name}": hashes[name] for name in (*run.on, *run.validation)},
         "seed": str(run.seed or 0),
@@ -97,9 +122,11 @@ def refuse_changed(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> Non
     folder = shelf.out / "models" / run.name
     recorded = recorded_origin(folder / MANIFEST)
     parent = shelf.adapter_folder(run.parent)
-    if recorded is None or (parent is not None and not is_finished(parent / MANIFEST)):
+    if recorded is None:
         return
-    now = origin_of(run, shelf, hashes)
+    now = origin_of(run, shelf, hashes, with_parent=parent is None or is_finished(parent / MANIFEST))
+    if not any(key.startswith("parent/") for key in now):  # it is to be made again: the rest must still agree
+        recorded = {key: value for key, value in recorded.items() if not key.startswith("parent/")}
     if recorded != now:
         raise StudyError(
             f"{folder} was made otherwise: {what_differs(recorded, now)}; give another --out, or remove it"
@@ -139,7 +166,8 @@ def make_model(
     settings = run.settings
     loaded = shelf.wear(run.parent)
     data = _rendered_set(shelf.prepared, loaded, run.on, settings, hashes)
-    validation = _rendered_set(shelf.prepared, loaded, run.validation, settings, hashes) if run.validation else None
+    measured = any(shelf.prepared.sets[name] for name in run.validation)
+    validation = _rendered_set(shelf.prepared, loaded, run.validation, settings, hashes) if measured else None
     seed = run.seed or 0
     if run.parent in ("base", *shelf.prepared.study.models):
         lora = settings.lora
@@ -159,7 +187,16 @@ def make_model(
 
     work = folder.parent / f".{run.name}.work"
     rows = []
-    steps = train(loaded, data, settings, seed=seed, validation=validation, checkpoints=work, accelerator=accelerator)
+    steps = train(
+        loaded,
+        data,
+        settings,
+        seed=seed,
+        validation=validation,
+        checkpoints=work,
+        made_from=made_from,
+        accelerator=accelerator,
+    )
     first = next(steps, None)
     if first is not None:
         tracked = shelf.prepared.study.track

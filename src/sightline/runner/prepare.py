@@ -47,6 +47,10 @@ class Prepared:
         asked = {run.settings.on_bad_row for run in self.plan.runs if run.training}
         return "skip" if asked == {"skip"} else "stop"
 
+    def asked(self, name: str) -> tuple[Sample, ...]:
+        """Give the rows of a set that the models are asked."""
+        return self.sets[name][: self.study.evaluate.rows]
+
     def refuse_bad_rows(self) -> None:
         """Stop at rows that cannot be used, unless the study skips them.
 
@@ -124,9 +128,6 @@ def read_data(study: Study) -> Prepared:
             prepared.refuse_bad_rows()  # too few rows may be left because of them
             raise
         prepared.sets.update({f"{name}.{part}": samples for part, samples in parts.items()})
-    if study.evaluate.rows is not None:
-        for name in plan.asked:
-            prepared.sets[name] = prepared.sets[name][: study.evaluate.rows]
     return prepared
 
 
@@ -218,7 +219,7 @@ def leave_out_too_long(prepared: Prepared, family: Llava) -> None:
     for name in prepared.plan.asked:
         for text in prepared.study.evaluate.prompts.values():
             wording, system = wording_of(prepared.plan, text)
-            for sample in prepared.sets[name]:
+            for sample in prepared.asked(name):
                 messages = reword(sample.messages, wording, system=system)
                 length = len(render(family, messages, sample.pictures, None, name=sample.origin or sample.id))
                 if length > limit:
@@ -244,7 +245,7 @@ def check_prepared(prepared: Prepared, family: Llava) -> list[Finding]:
     findings: list[Finding] = []
     # What validation has seen chooses the model, so for the test set it counts as training.
     train = {name: prepared.sets[name] for run in prepared.plan.runs for name in (*run.on, *run.validation)}
-    test = {name: prepared.sets[name] for name in prepared.plan.asked}
+    test = {name: prepared.asked(name) for name in prepared.plan.asked}
     for name, samples in {**train, **test}.items():
         findings += check_sizes(name, samples)
         findings += check_repeats(name, samples)

@@ -29,8 +29,9 @@ def read_scores(
     return arms
 
 
-def read_samples(out: Path, names: tuple[str, ...]) -> dict[str, dict[str, Sample]]:
-    """Read the evaluation sets that a study stored."""
+def read_samples(out: Path, names: tuple[str, ...], rows: int | None) -> dict[str, dict[str, Sample]]:
+    """Read the evaluation sets that a study stored, as far as they were asked: their first `rows` rows."""
     return {
-        name: {row["id"]: sample_from_json(row) for row in read_jsonl(out / "data" / f"{name}.jsonl")} for name in names
+        name: {row["id"]: sample_from_json(row) for row in read_jsonl(out / "data" / f"{name}.jsonl")[:rows]}
+        for name in names
     }

@@ -198,6 +198,11 @@ def _unbuilt(study: Study) -> Iterable[str]:
                 yield f"{run.name}: {name} = {value!r}"
         if run.training and run.training.precision == "fp16":
             yield f"{run.name}: precision = 'fp16' (it needs loss scaling)"
+        for parent in run.parents:
+            if run.training and parent in study.models and study.models[parent].adapter:
+                yield f"{run.name}: from {parent}, which is an adapter of another study,"
+    if study.hardware.memory_gib != "auto":
+        yield "hardware.memory_gib"
     for name, data in study.data.items():
         for field in UNBUILT_DATA:
             if getattr(data, field):

@@ -221,7 +221,9 @@ class Hardware(Keys):
     """Number format of the frozen weights and of matrix products."""
     memory_gib: float | Literal["auto"] = key("auto", "what the accelerator has")
     """Memory that may be used per accelerator, in GiB."""
-    row_tokens: int | Literal["auto"] = key("auto", "what fits in memory")
+    row_tokens: int | Literal["auto"] = key(
+        "auto", "6,144 on an accelerator, 1,024 on the CPU; more for a longer sample"
+    )
     """Tokens per micro-batch."""
 
 

@@ -79,7 +79,7 @@ class Training(Keys):
     save_every: int = key(100, "some minutes of work at most are lost", ge=1)
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = key(2, "one to resume from and one in reserve", ge=1)
-    """How many checkpoints stay on disk, the newest and those `keep` needs."""
+    """How many checkpoints stay on disk; each holds what `keep` needs."""
     eval_every: int | None = key(None, "the end of every epoch", ge=1)
     """Optimizer steps between measurements of the validation loss; there is one at the end in any case."""
     keep: Literal["last", "best"] = key("last", "no choice, hence no bias from choosing")

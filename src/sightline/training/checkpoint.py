@@ -84,6 +84,9 @@ def load_checkpoint(folder: Path, *, fingerprint: Mapping[str, str]) -> Training
                 f"{place}: the interrupted training was another: {what_differs(plain['fingerprint'], fingerprint)}; "
                 "remove the folder to train anew, or give another --out"
             )
+        for newer in _by_age(folder):
+            if newer.name > place.name:
+                shutil.rmtree(newer)  # torn; it must not count among those that are kept
         return TrainingState(
             step=plain["step"],
             weights=load_file(place / "weights.safetensors"),

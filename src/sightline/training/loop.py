@@ -1,7 +1,8 @@
 """One training loop, as an iterator of step records: a callback of your own is a for-loop.
 
 Every step's samples are known from data, seed and epoch; ranks share its rows by tokens, add up gradients of sums,
-and the division by the step's total weight happens once. So micro-batches, ranks and layout change nothing.
+and the division by the step's total weight happens once. So micro-batches, ranks and layout change nothing. Dropout
+alone, drawn row by row, differs with the rows.
 """
 
 from __future__ import annotations
@@ -119,6 +120,7 @@ def train(
     seed: int = 0,
     validation: RenderedSet | None = None,
     checkpoints: Path | None = None,
+    made_from: Mapping[str, str] | None = None,
     accelerator: Accelerator | None = None,
     loss: Callable[[Tensor, Tensor], LossSum] = sft_loss,
 ) -> Iterator[StepRecord]:
@@ -131,6 +133,8 @@ def train(
         seed: of sampling and dropout.
         validation: its loss is measured every `eval_every` steps (every epoch) and at the end.
         checkpoints: folder to save to every `save_every` steps and to resume from.
+        made_from: what the result depends on, by name; a checkpoint made from something else is refused. By default
+            base, settings, data and seed.
         accelerator: accelerate's, for several processes; one process without.
         loss: sums a row's loss from log-probabilities and weights.
 
@@ -147,12 +151,9 @@ def train(
     plan = _Plan(data, settings, seed)
     parameters = {name: p for name, p in sorted(loaded.module.named_parameters()) if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    fingerprint = {
-        **settings_by_key(settings),
-        "data": data.sha256,
-        "base": loaded.base,
-        "seed": str(seed),
-    }
+    fingerprint = dict(
+        made_from or {**settings_by_key(settings), "data": data.sha256, "base": loaded.base, "seed": str(seed)}
+    )
     state = TrainingState(step=0, weights={}, optimizer={}, fingerprint=fingerprint)
     resumed = load_checkpoint(checkpoints, fingerprint=fingerprint) if checkpoints else None
     if resumed is not None:
@@ -197,6 +198,11 @@ def train(
                 "Lower learning_rate, or look at these rows with `sightline show`"
             )
         grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip))
+        if not math.isfinite(grad_norm):
+            raise SightlineError(
+                f"step {state.step + 1}: the gradient's norm is {grad_norm}; samples {list(samples)[:8]}. "
+                "Lower learning_rate, or look at these rows with `sightline show`"
+            )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -241,7 +247,7 @@ class _Plan:
     def __init__(self, data: RenderedSet, settings: Training, seed: int) -> None:
         self.data, self.settings, self.seed = data, settings, seed
         self.per_epoch = len(self._epoch(0))
-        wanted = settings.max_steps or math.ceil(self.per_epoch * (settings.epochs or 1))
+        wanted = settings.max_steps or math.ceil(self.per_epoch * (settings.epochs or 1) - 1e-9)
         self.num_steps = wanted
         self._cached: tuple[int, list[tuple[int, ...]]] = (0, self._epoch(0))
 

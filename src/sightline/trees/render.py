@@ -247,8 +247,12 @@ def reword(messages: Sequence[Message], wording: str, *, system: str | None = No
         content[texts[-1]] = str(content[texts[-1]]) + after
     elif before + after:
         content.append(before + after)
-    head = () if system is None else (Message(role="system", content=(system,)),)
-    return (*head, *messages[:-1], Message(role=last.role, content=tuple(content)))
+    head: tuple[Message, ...] = ()
+    earlier = tuple(messages[:-1])
+    if system is not None:  # in place of the data's own, if it has one
+        head = (Message(role="system", content=(system,)),)
+        earlier = tuple(message for message in earlier if message.role != "system")
+    return (*head, *earlier, Message(role=last.role, content=tuple(content)))
 
 
 Renderer = Callable[[int], Rendered]
