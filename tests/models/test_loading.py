@@ -240,3 +240,13 @@ def test_the_identity_of_a_base_is_its_content(copy_of_tiny: Path, tmp_path: Pat
     changed = hash_of(here)
     (copy_of_tiny / "generation_config.json").unlink()
     assert len({changed, hash_of(here), hash_of("builtin:tiny")}) == 3
+
+
+def test_large_files_of_equal_size_are_told_apart(tmp_path: Path) -> None:
+    from sightline.models.loading import _content_sha256
+
+    file, size = tmp_path / "weights", 1_000_000
+    file.write_bytes(bytes(size))
+    zeros = _content_sha256(file, whole_up_to=1000, length=4096)
+    file.write_bytes(bytes(size - 100_000) + b"\x01" * 100_000)
+    assert _content_sha256(file, whole_up_to=1000, length=4096) != zeros

@@ -157,9 +157,15 @@ def test_spaces_around_an_answer_do_not_hide_its_end(template: str) -> None:
 
 
 @pytest.mark.parametrize("template", [OWN_END, SPACE_AND_NO_END])
-@pytest.mark.parametrize("answer", ["a  b", "a\n\nb", "a </s> b", "</s>"])
-def test_blanks_and_ends_within_an_answer_are_learnt_with_it(template: str, answer: str) -> None:
+@pytest.mark.parametrize("answer", ["a  b", "a\n\nb"])
+def test_blanks_within_an_answer_are_learnt_with_it(template: str, answer: str) -> None:
     assert of(template).learnt(render(of(template), [user("left?")], [], answer)) == answer + "</s>"
+
+
+@pytest.mark.parametrize(("question", "answer"), [("left?", "no</s>"), ("left?", "a </s> b"), ("left</s>?", "no")])
+def test_an_end_token_within_a_text_is_refused(question: str, answer: str) -> None:
+    with pytest.raises(DataError, match=r"^a\.csv:7: the text contains '</s>', which ends an answer"):
+        render(of(OWN_END), [user(question)], [], answer, name="a.csv:7")
 
 
 def test_a_tokenizer_that_trims_its_spans_hides_no_blank() -> None:

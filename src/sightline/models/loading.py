@@ -156,7 +156,8 @@ def load_model(
 def base_identity(base: str) -> str:
     """Name the exact weights of a base: the hub's commit, or a hash of the folder's files.
 
-    Weights beyond 200 MB are told apart by name and size alone, so that a study starts at once.
+    A file beyond 50 MB is told apart by its size, its beginning and samples of its content, so that a study starts at
+    once.
     """
     from transformers import AutoConfig
 
@@ -164,9 +165,19 @@ def base_identity(base: str) -> str:
     if not folder.is_dir():
         return f"{base}@{AutoConfig.from_pretrained(base, trust_remote_code=False)._commit_hash}"
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    small = sum(file.stat().st_size for file in files) < 200e6
-    entries = [f"{file.name} {sha256_of(file) if small else file.stat().st_size}" for file in files]
-    return f"{base}@{sha256_of(chr(10).join(entries))[:16]}"
+    return f"{base}@{sha256_of(chr(10).join(f'{file.name} {_content_sha256(file)}' for file in files))[:16]}"
+
+
+def _content_sha256(file: Path, whole_up_to: int = 50_000_000, num_samples: int = 64, length: int = 1 << 16) -> str:
+    size = file.stat().st_size
+    if size <= whole_up_to:
+        return sha256_of(file)
+    with file.open("rb") as content:
+        pieces = [str(size).encode()]
+        for number in range(num_samples):
+            content.seek(number * (size - length) // (num_samples - 1))
+            pieces.append(content.read(length))
+    return sha256_of(b"".join(pieces))
 
 
 @contextmanager

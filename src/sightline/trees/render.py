@@ -100,14 +100,17 @@ def render(
         name: the row, for errors.
 
     Raises:
-        DataError: if the text itself holds the image token, or an answer yields no token.
+        DataError: if a text itself holds the image token or an end token, or an answer yields no token.
         UnsupportedModelError: if the template moves pictures, or rewrites the prompt once it is answered.
     """
     if answer is not None and not answer.strip():
         raise DataError(f"{name}: the answer {answer!r} yields no token of its own; give an answer with text")
     texts = [message.text for message in messages] + [answer or ""]
-    if any(template.image_token in text for text in texts):
-        raise DataError(f"{name}: the text contains {template.image_token!r}, which stands for a picture; remove it")
+    # The tokenizer takes these for what they stand for wherever it meets them, an end in mid-answer included.
+    meanings = {template.image_token: "stands for a picture"} | dict.fromkeys(template.end_tokens, "ends an answer")
+    for token, meaning in meanings.items():
+        if any(token in text for text in texts):
+            raise DataError(f"{name}: the text contains {token!r}, which {meaning}; remove it")
     prompt_text = template.chat_text(messages, generation_prompt=True)
     order = _check_pictures(template, prompt_text, messages, len(pictures), name)
     prompt_text = _expand(template, prompt_text, order, pictures)
