@@ -164,7 +164,7 @@ def make_model(
         return False
     refuse_changed(run, shelf, hashes)
     settings = run.settings
-    loaded = shelf.wear(run.parent)
+    loaded = shelf.base(shelf.base_of(run.parent))
     data = _rendered_set(shelf.prepared, loaded, run.on, settings, hashes)
     measured = any(shelf.prepared.sets[name] for name in run.validation)
     validation = _rendered_set(shelf.prepared, loaded, run.validation, settings, hashes) if measured else None
@@ -183,7 +183,7 @@ def make_model(
             seed=seed,
         )
     else:
-        load_adapter(shelf.base(shelf.base_of(run.parent)), folder.parent / run.parent, trainable=True)
+        load_adapter(loaded, folder.parent / run.parent, trainable=True)
 
     work = folder.parent / f".{run.name}.work"
     rows = []

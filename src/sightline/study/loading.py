@@ -191,7 +191,9 @@ def _unbuilt(study: Study) -> Iterable[str]:
     for name, step in study.steps.items():
         if step.method in UNBUILT_METHODS:
             yield f"steps.{name}: method {step.method}"
-    for run in plan_study(study).runs:
+    runs = plan_study(study).runs
+    made = {run.name: run for run in runs}
+    for run in runs:
         for name in UNBUILT_TRAINING if run.training else ():
             value = getattr(run.training, name)
             if value != Training.model_fields[name].default:
@@ -199,6 +201,9 @@ def _unbuilt(study: Study) -> Iterable[str]:
         if run.training and run.training.precision == "fp16":
             yield f"{run.name}: precision = 'fp16' (it needs loss scaling)"
         for parent in run.parents:
+            before = made.get(parent)
+            if run.training and before and before.training and run.training.lora != before.training.lora:
+                yield f"{run.name}: lora other than that of {parent}, whose adapter it continues,"
             if run.training and parent in study.models and study.models[parent].adapter:
                 yield f"{run.name}: from {parent}, which is an adapter of another study,"
     if study.hardware.memory_gib != "auto":

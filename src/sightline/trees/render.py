@@ -8,7 +8,7 @@ Shapes: L tokens of one sequence, A position axes (1, or 3 for M-RoPE).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -256,7 +256,3 @@ def reword(messages: Sequence[Message], wording: str, *, system: str | None = No
         head = (Message(role="system", content=(system,)),)
         earlier = tuple(message for message in earlier if message.role != "system")
     return (*head, *earlier, Message(role=last.role, content=tuple(content)))
-
-
-Renderer = Callable[[int], Rendered]
-"""Gives the rendered sample with that number; renders lazily or looks up."""
