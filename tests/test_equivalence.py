@@ -1,13 +1,12 @@
 """tree == flat: the same samples give the same log-probabilities, loss, gradients and answers, shared or not.
 
-Random trees of depth up to 4 on a LLaVA of random weights in float64. The last tests break the mask, the positions,
-the picture identity and the targets on purpose and see the comparison fail.
+Random trees of depth up to 4 on a model of random weights of every family, in float64. The last tests break the mask,
+the positions, the picture identity and the targets on purpose and see the comparison fail.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
 
 import numpy as np
 import pytest
@@ -22,24 +21,33 @@ from sightline.training.losses import sft_loss
 from sightline.trees.render import Rendered, render
 from sightline.trees.row import Row, build_tree, pad_row, visible
 from sightline.trees.sampler import step_rows
-from tiny_llava import digest, picture, random_llava
+from tiny_families import NAMES, compute_in_own_type, noise, random_model
+from tiny_llava import digest
 
 WORDS = ("a", "an", "opacity", "left", "right", "no", "lung", "is there", "how many", "7")
 
 
 def random_conversations(rng: np.random.Generator, num_branches: int) -> list[tuple[list[Message], list[Picture], str]]:
-    """Conversations of one image set that part at random places: images, system turn, history, question, answer."""
+    """Conversations of one image set that part at random places: images, system turn, history, question, answer.
+
+    Pictures of several sizes stand before the text or within it; some branches show fewer of them, or none.
+    """
 
     def words(most: int) -> str:
         return " ".join(rng.choice(WORDS, size=rng.integers(1, most + 1)))
 
-    pictures = [picture(int(rng.integers(0, 3))) for _ in range(int(rng.integers(1, 3)))]
+    sizes = [(24, 24), (16, 40), (33, 17)]
+    numbers = rng.integers(0, 3, size=rng.integers(1, 3))
+    pictures = [noise(int(number), *sizes[number]) for number in numbers]
+    text_first = rng.random() < 0.25
+    caption = words(2)
     system = [Message(role="system", content=(words(3),))] if rng.random() < 0.3 else []
     histories = [(words(2), words(2)) for _ in range(2)]
     conversations = []
     for _ in range(num_branches):
-        used = pictures if rng.random() < 0.8 else pictures[:1]
-        opening: tuple[str | int, ...] = (*range(len(used)), words(2))
+        used = pictures[: rng.choice([len(pictures), 1, 0], p=[0.75, 0.15, 0.1])]
+        shown = [part for number in range(len(used)) for part in ((caption, number) if text_first else (number,))]
+        opening: tuple[str | int, ...] = (*shown, words(2))
         turns = [Message(role="user", content=opening)]
         for question, answer in histories[: int(rng.integers(0, 3))]:
             turns += [Message(role="assistant", content=(answer,)), Message(role="user", content=(question,))]
@@ -97,27 +105,9 @@ def relative_error(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm()) / (scale if scale >= 1e-8 else 1.0)
 
 
-class OwnTypeRMSNorm(nn.Module):
-    """Llama's RMSNorm by the same formula in the tensor's own type; the stock one computes in float32."""
-
-    def __init__(self, stock: nn.Module) -> None:
-        super().__init__()
-        self.weight, self.epsilon = cast(Tensor, stock.weight), cast(float, stock.variance_epsilon)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon))
-
-
-def replace_norms(loaded: LoadedModel) -> None:
-    for module in list(loaded.module.modules()):
-        for name, child in list(module.named_children()):
-            if type(child).__name__ == "LlamaRMSNorm":
-                setattr(module, name, OwnTypeRMSNorm(child))
-
-
-@pytest.fixture(scope="module")
-def model() -> LoadedModel:
-    return random_llava()
+@pytest.fixture(scope="module", params=NAMES)
+def model(request: pytest.FixtureRequest) -> LoadedModel:
+    return random_model(request.param)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -137,11 +127,12 @@ def test_random_trees_reach_depth_four(model: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize(("own_type", "tolerance"), [(False, 1e-6), (True, 1e-9)])
-@pytest.mark.parametrize("seed", range(4))
-def test_gradients_equal(own_type: bool, tolerance: float, seed: int) -> None:
-    loaded = random_llava(seed=seed)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_equal(name: str, own_type: bool, tolerance: float, seed: int) -> None:
+    loaded = random_model(name, seed=seed)
     if own_type:
-        replace_norms(loaded)
+        compute_in_own_type(loaded)
     loaded.module.requires_grad_(True)  # every tensor: language model, projector and vision tower
     sequences = random_sequences(loaded, seed + 100)
     loss_tree, tree = gradients(loaded, rows_of(sequences, "tree"))
@@ -152,9 +143,10 @@ def test_gradients_equal(own_type: bool, tolerance: float, seed: int) -> None:
     assert max(errors.values()) <= tolerance, max(errors.items(), key=lambda item: item[1])
 
 
-def test_lora_gradients_equal() -> None:
-    loaded = random_llava()
-    replace_norms(loaded)
+@pytest.mark.parametrize("name", NAMES)
+def test_lora_gradients_equal(name: str) -> None:
+    loaded = random_model(name)
+    compute_in_own_type(loaded)
     attach_lora(loaded, rank=4, alpha=8)
     for name, parameter in loaded.module.named_parameters():
         if "lora_B" in name:  # B starts at 0, which would hide A's gradient
@@ -162,7 +154,7 @@ def test_lora_gradients_equal() -> None:
     sequences = random_sequences(loaded, 7)
     _, tree = gradients(loaded, rows_of(sequences, "tree"))
     _, flat = gradients(loaded, rows_of(sequences, "flat"))
-    assert len(flat) == 2 * 7 * 2
+    assert len(flat) == 2 * 7 * len(loaded.family.language_model(loaded.inner).layers)  # pyright: ignore
     assert max(relative_error(tree[name], flat[name]) for name in flat) <= 1e-9
 
 
@@ -196,32 +188,6 @@ def test_overflowing_tree_repeats_the_prefix(model: LoadedModel) -> None:
         torch.testing.assert_close(ours[branch], reference[branch], rtol=0, atol=1e-9)
 
 
-def test_plain_sample_equals_stock_forward() -> None:
-    """One sample, float32: our log-probabilities are those of the stock processor and forward."""
-    loaded = random_llava(dtype=torch.float32)
-    shown = picture(1)
-    messages = [Message(role="user", content=(0, "is there an opacity?"))]
-    loaded.features.register([shown])
-    sequence = render(loaded.family, messages, [shown], "no, left lung")
-    with torch.no_grad():
-        ours = row_logprobs(loaded, build_tree([sequence], [0]))
-
-    processor = loaded.family.processor  # pyright: ignore
-    from sightline.data.pictures import open_picture
-
-    text = "USER: <image>\nis there an opacity? ASSISTANT: no, left lung</s>"
-    inputs = processor(text=text, images=open_picture(shown), return_tensors="pt")
-    assert inputs["input_ids"][0].tolist() == sequence.token_ids_L.tolist()
-    with torch.no_grad():
-        logits = loaded.module(**inputs).logits[0]
-    logprobs = torch.log_softmax(logits.float(), -1)
-    ids = inputs["input_ids"][0]
-    answer = processor.tokenizer(" no, left lung</s>", add_special_tokens=False).input_ids
-    stock = logprobs[:-1].gather(1, ids[1:, None])[-len(answer) :, 0]
-    assert len(ours) == len(answer)
-    torch.testing.assert_close(ours, stock, rtol=0, atol=1e-5)
-
-
 def test_branch_sums_are_sequence_logprobs(model: LoadedModel) -> None:
     sequences = random_sequences(model, 9)
     row = rows_of(sequences, "tree")[0]
@@ -242,7 +208,7 @@ def broken_mask(row: Row) -> Row:
 
 def broken_positions(row: Row) -> Row:
     """Number tokens by their place in the row."""
-    return dataclasses.replace(row, positions_AT=np.arange(len(row))[None])
+    return dataclasses.replace(row, positions_AT=np.broadcast_to(np.arange(len(row)), row.positions_AT.shape).copy())
 
 
 def broken_pictures(row: Row) -> Row:
@@ -260,7 +226,7 @@ def broken_targets(row: Row) -> Row:
 def test_breaking_a_foundation_is_seen(model: LoadedModel, breaking) -> None:
     sequences = []
     for number, (question, answer) in enumerate([("a b", "no"), ("a b", "yes 7"), ("how many", "7")]):
-        shown = [picture(1), picture(2)]
+        shown = [noise(1), noise(2)]
         model.features.register(shown)
         messages = [Message(role="user", content=(0, 1, question))]
         sequences.append(render(model.family, messages, shown, answer, name=str(number)))
@@ -273,13 +239,12 @@ def test_breaking_a_foundation_is_seen(model: LoadedModel, breaking) -> None:
     assert float((broken - reference).abs().max()) > 1e-3
 
 
-def test_merging_by_ids_alone_is_refused() -> None:
+def test_merging_by_ids_alone_is_refused(model: LoadedModel) -> None:
     """Equal placeholder ids of different pictures stay apart; equal pictures merge."""
-    loaded = random_llava()
 
     def sequence(number: int) -> Rendered:
-        shown = [picture(number)]
-        return render(loaded.family, [Message(role="user", content=(0, "a"))], shown, "no")
+        shown = [noise(number)]
+        return render(model.family, [Message(role="user", content=(0, "a"))], shown, "no")
 
     different = build_tree([sequence(1), sequence(2)], [0, 1])
     same = build_tree([sequence(1), sequence(1)], [0, 1])
@@ -313,11 +278,12 @@ def test_mask_shows_each_token_exactly_its_own_path(seed: int) -> None:
             assert np.flatnonzero(mask[place]).tolist() == path[: i + 1].tolist()
 
 
-def test_bfloat16_error_is_no_larger_than_flats_own() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_error_is_no_larger_than_flats_own(name: str) -> None:
     """Against a float32 oracle of the same weights, sharing costs no accuracy: median over 8 seeds, at most 1.2."""
     errors: dict[str, list[float]] = {"tree": [], "flat": []}
     for seed in range(8):
-        rounded, oracle = random_llava(dtype=torch.bfloat16, seed=seed), random_llava(dtype=torch.float32, seed=seed)
+        rounded, oracle = (random_model(name, dtype=dtype, seed=seed) for dtype in (torch.bfloat16, torch.float32))
         oracle.module.load_state_dict(rounded.module.state_dict())
         sequences = random_sequences(rounded, seed + 200)
         random_sequences(oracle, seed + 200)  # makes the pictures known to the oracle too

@@ -9,6 +9,7 @@ import torch
 from sightline.generation.answering import Wording, answer_samples, read_partial, render_asked, write_answers
 from sightline.generation.decoding import Leaf, decode_row, reserve_slots
 from sightline.generation.sampling import Decoding, choose_tokens, leaf_generator
+from sightline.models.forward import stock_inputs
 from sightline.models.loading import LoadedModel
 from sightline.records import Answer, Message, Sample
 from sightline.storage import read_jsonl
@@ -38,16 +39,13 @@ def samples_about(
 
 def stock_generate(model: LoadedModel, sample: Sample, max_new_tokens: int) -> list[int]:
     [prompt] = render_asked(model, [sample], Wording())
-    ids = torch.from_numpy(prompt.token_ids_L)[None]
     output = model.inner.generate(  # pyright: ignore
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        pixel_values=model.features.pixel_values(prompt.pictures),
+        **stock_inputs(model, prompt),
         do_sample=False,
         max_new_tokens=max_new_tokens,
         pad_token_id=2,
     )
-    return output[0, ids.shape[1] :].tolist()
+    return output[0, len(prompt) :].tolist()
 
 
 def test_greedy_tokens_are_the_stock_ones(model: LoadedModel) -> None:
@@ -133,17 +131,14 @@ def test_beams_are_the_stock_search(model: LoadedModel) -> None:
     [sample] = samples_about(1, ("how many",))
     [[answer]] = answer_samples(model, [sample], Decoding(max_new_tokens=8, num_beams=3), model="m", data="d")
     [prompt] = render_asked(model, [sample], Wording())
-    ids = torch.from_numpy(prompt.token_ids_L)[None]
     output = model.inner.generate(  # pyright: ignore
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        pixel_values=model.features.pixel_values(prompt.pictures),
+        **stock_inputs(model, prompt),
         num_beams=3,
         do_sample=False,
         max_new_tokens=8,
         pad_token_id=2,
     )
-    assert answer.text == model.family.chat.decode(output[0, ids.shape[1] :].tolist())
+    assert answer.text == model.family.chat.decode(output[0, len(prompt) :].tolist())
 
 
 def test_resumed_answers_repeat_no_row_and_change_no_byte(model: LoadedModel, tmp_path) -> None:

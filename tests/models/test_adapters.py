@@ -96,6 +96,8 @@ def test_targets_that_hit_nothing_are_named_and_leave_the_model_usable() -> None
         attach_lora(loaded, rank=2, alpha=4, targets=".*zzz")
     attach_lora(loaded, rank=2, alpha=4)
     assert len(changed_modules(loaded)) == 2 * 7
+    with pytest.raises(UnsupportedModelError, match="fits what cannot be adapted: .*LlamaRMSNorm"):
+        attach_lora(fresh(), rank=2, alpha=4, targets=r".*input_layernorm")
 
 
 def test_the_seed_alone_decides_the_initial_weights() -> None:
@@ -234,11 +236,6 @@ def rename_first(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.replace("layers.0", "layers.9") if name == first else name: w for name, w in weights.items()}
 
 
-def reword_all(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Name the modules as before transformers 5: an adapter that would change nothing, without a word."""
-    return {name.replace("model.model.language_model", "model.language_model.model"): w for name, w in weights.items()}
-
-
 def drop_first(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight for name, weight in weights.items() if name != min(weights)}
 
@@ -248,10 +245,28 @@ def add_one(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**weights, first.replace("lora_A", "lora_Z"): weights[first].clone()}
 
 
-@pytest.mark.parametrize("change", [rename_first, reword_all, drop_first, add_one])
-def test_an_adapter_whose_tensors_do_not_fit_is_refused(stored: Path, change) -> None:
+def drop_module(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight for name, weight in weights.items() if "layers.1.mlp.down_proj" not in name}
+
+
+def widen_first(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    first = min(weights)
+    return {**weights, first: torch.zeros(2, 7)}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (rename_first, "1 tensors do not fit random, for example base_model.*layers.9"),
+        (add_one, "1 tensors do not fit random, for example base_model.*lora_Z"),
+        (drop_first, "1 tensors are missing, for example base_model.*lora_A"),
+        (drop_module, "target_modules names model.language_model.layers.1.mlp.down_proj, and there are no tensors"),
+        (widen_first, r".*lora_A.weight is \[2, 7\] and on random would be \[2, 64\]"),
+    ],
+)
+def test_an_adapter_whose_tensors_do_not_fit_is_refused(stored: Path, change, named: str) -> None:
     save_file(change(load_file(stored / WEIGHTS)), stored / WEIGHTS)
-    with pytest.raises(CorruptError, match=r"stored: \d+ tensors do not fit random, for example base_model"):
+    with pytest.raises(CorruptError, match=f"stored: {named}"):
         load_adapter(fresh(), stored)
 
 
@@ -263,7 +278,7 @@ def test_a_missing_file_is_named(stored: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"r": 3}, {"target_modules": ".*zzz"}, {"peft_type": "PROMPT_TUNING"}], ids=["rank", "targets", "type"]
+    "change", [{"r": 3}, {"target_modules": ".*zzz"}, {"lora_alpha": "much"}], ids=["rank", "targets", "alpha"]
 )
 def test_a_configuration_that_does_not_fit_is_refused(stored: Path, change: dict) -> None:
     config = json.loads((stored / CONFIG).read_text())
@@ -295,24 +310,24 @@ def test_features_are_made_anew_when_biases_of_the_vision_side_change(tmp_path: 
     loaded, shown = fresh(), picture(1)
     loaded.features.register([shown])
     key = loaded.family.picture_key(shown)
-    base = loaded.features.of([key])[key]
+    base = loaded.features.of([key])[key].features_ND
     load_adapter(loaded, tmp_path)
-    assert not torch.equal(loaded.features.of([key])[key], base)
+    assert not torch.equal(loaded.features.of([key])[key].features_ND, base)
     detach_adapter(loaded)
-    assert torch.equal(loaded.features.of([key])[key], base)
+    assert torch.equal(loaded.features.of([key])[key].features_ND, base)
 
 
 def test_features_follow_an_adapter_on_the_vision_side() -> None:
     loaded, shown = fresh(), picture(1)
     loaded.features.register([shown])
     key = loaded.family.picture_key(shown)
-    base = loaded.features.of([key])[key]
+    base = loaded.features.of([key])[key].features_ND
     attach_lora(loaded, rank=2, alpha=4, targets=r".*vision_tower.*\.q_proj")
     for parameter in loaded.module.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.3)
     loaded.module.requires_grad_(False)  # as an adapter that only answers
     loaded.features.of([key])
-    assert not torch.equal(loaded.features.of([key])[key], base)
+    assert not torch.equal(loaded.features.of([key])[key].features_ND, base)
     detach_adapter(loaded)
-    assert torch.equal(loaded.features.of([key])[key], base)
+    assert torch.equal(loaded.features.of([key])[key].features_ND, base)

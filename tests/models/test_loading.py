@@ -24,6 +24,7 @@ from sightline.models.loading import (
     choose_dtype,
     load_family,
     load_model,
+    wrap_model,
 )
 from sightline.records import Message
 from sightline.trees.render import render
@@ -134,12 +135,12 @@ def test_padding_to_a_square_shows_the_whole_picture_and_is_part_of_its_identity
     plain, padded = load_family("builtin:tiny"), load_family("builtin:tiny", pad_square=True)
     assert plain.picture_key(picture(1)) != padded.picture_key(picture(1)) != padded.picture_key(picture(2))
     wide = Image.new("RGB", (64, 32), (255, 255, 255))
-    values = padded.pixel_values(wide)
+    values = padded.picture_inputs(wide)["pixel_values"]
     assert values.shape == (1, 3, 64, 64)
     middle, border = values[0, :, 20:44], torch.cat([values[0, :, :12], values[0, :, -12:]], dim=1)
     assert (middle > 0.99).all() and (border.abs() < 0.01).all()  # the mean colour is 0 once normalised
     square = Image.new("RGB", (40, 40), (9, 99, 199))
-    assert torch.equal(plain.pixel_values(square), padded.pixel_values(square))
+    assert torch.equal(*(family.picture_inputs(square)["pixel_values"] for family in (plain, padded)))
 
 
 def test_a_language_model_that_is_not_plain_causal_attention_is_refused() -> None:
@@ -156,8 +157,10 @@ def test_a_processor_of_another_model_is_found_out() -> None:
     config.vision_feature_select_strategy = "full"  # pyright: ignore
     family = Llava(config, loaded.family.processor, loaded.family.chat)  # pyright: ignore
     config.vision_feature_select_strategy = "default"  # pyright: ignore
+    loaded = wrap_model("random", loaded.module, family, loaded.device)
+    loaded.features.register([picture(1)])
     with pytest.raises(UnsupportedModelError, match=r"makes 9 features .* promises 10"):
-        family.picture_features(loaded.module, torch.zeros(1, 3, 24, 24, dtype=torch.float64))
+        loaded.features.of([family.picture_key(picture(1))])
 
 
 # --- what cannot be loaded ------------------------------------------------------------------------------------------

@@ -55,25 +55,17 @@ def test_scores_are_made_anew_when_tags_change(tmp_path: Path) -> None:
     assert closed_scored("OPEN") == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ("hardware: {memory_gib: 20}\n", "hardware.memory_gib"),
-        ("models: {other: {adapter: there}}\n", "sft: from other"),
-    ],
-)
-def test_what_is_not_built_is_refused_by_name(tmp_path: Path, change: str, named: str) -> None:
-    text = STUDY + change
-    if "models" in change:
-        text = text.replace("on: p.train,", "on: p.train, from: other,")
-    with pytest.raises(StudyError, match=named):
-        refuse_unbuilt(study_of(tmp_path, text))
+def test_what_is_not_built_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"hardware\.memory_gib"):
+        refuse_unbuilt(study_of(tmp_path, STUDY + "hardware: {memory_gib: 20}\n"))
 
 
 def test_an_adapter_is_continued_as_it_is_or_not_at_all(tmp_path: Path) -> None:
     more = STUDY.replace("lora: {rank: 2}}}", "lora: {rank: 2}}, more: {from: sft, on: p.train, max_steps: 1LORA}}")
     more = more.replace("[p.test, p.validation]", "p.test")
-    with pytest.raises(StudyError, match="more: lora other than that of sft"):
+    with pytest.raises(
+        StudyError, match=r"adapter of sft, so both must have one shape: lora.rank is 16 here and 2 there$"
+    ):
         refuse_unbuilt(study_of(tmp_path, more.replace("LORA", "")))
     report = run_study(study_of(tmp_path, more.replace("LORA", ", lora: {rank: 2}")), tmp_path / "out")
     assert report.exists() and (tmp_path / "out" / "models" / "more" / "adapter_model.safetensors").exists()

@@ -6,6 +6,7 @@ import sys
 import pytest
 import yaml
 
+from sightline.errors import StudyError
 from sightline.study import (
     Cut,
     Dpo,
@@ -137,3 +138,24 @@ def test_a_step_is_read_by_its_method(study_of):
     study = study_of(steps(f"a: {{}}\nb: {{}}\n{choose}\nd: {{method: best_of, from: c, on: data.train, by: nll}}"))
     assert [type(step) for step in study.steps.values()] == [Sft, Sft, Choose, BestOf]
     assert plan_study(study).runs[2].parents == ("a", "b")
+
+
+def test_an_adapter_that_is_continued_keeps_its_shape(study_of):
+    more = "more: {from: sft, lora: {rank: 4, dropout: 0.05LORA}, train: [projector]TRAIN}"
+    text = steps("sft: {lora: {rank: 4}, train: [projector]}\n" + more)
+    refuse_unbuilt(study_of(text.replace("LORA", "").replace("TRAIN", "")))
+    with pytest.raises(StudyError) as caught:
+        refuse_unbuilt(study_of(text.replace("LORA", ", alpha: 8").replace("[projector]TRAIN", "[vision]")))
+    assert str(caught.value) == (
+        "more: continues the adapter of sft, so both must have one shape: lora.alpha is 8 here and 32 there, "
+        "train is ['vision'] here and ['projector'] there"
+    )
+
+
+@pytest.mark.parametrize("key", ["quantize: nf4", "optimizer: adamw_8bit"])
+def test_a_package_that_is_not_installed_is_named_before_anything_is_done(study_of, monkeypatch, key):
+    study = study_of(steps(f"sft: {{{key}}}"))
+    refuse_unbuilt(study)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(StudyError, match=r"sft: .* needs bitsandbytes; pip install 'sightline\[quantize\]'"):
+        refuse_unbuilt(study)

@@ -17,7 +17,7 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 from sightline.data.pictures import open_picture
 from sightline.errors import DataError, UnsupportedModelError
 from sightline.models.chat import Chat
-from sightline.models.llava import Llava
+from sightline.models.family import Family
 from sightline.models.loading import base_location, load_family
 from sightline.records import Message, Picture
 from sightline.trees.render import Rendered, render, reword
@@ -319,7 +319,7 @@ CONVERSATIONS = [
 
 
 @cache
-def family_and_processor(base: str) -> tuple[Llava, object]:
+def family_and_processor(base: str) -> tuple[Family, object]:
     if base == "random":
         family = random_llava().family
         return family, family.processor  # pyright: ignore

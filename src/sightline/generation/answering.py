@@ -16,11 +16,11 @@ import torch
 
 from sightline.generation.decoding import Leaf, decode_row
 from sightline.generation.sampling import Decoding
-from sightline.models.forward import branch_sums, row_logprobs
+from sightline.models.forward import branch_sums, row_logprobs, stock_inputs
 from sightline.models.loading import LoadedModel
 from sightline.records import Answer, Sample, Score, to_json
 from sightline.storage import json_line, write_file
-from sightline.trees.render import Rendered, render, reword
+from sightline.trees.render import Rendered, Shape, render, reword
 from sightline.trees.row import Row
 from sightline.trees.sampler import step_rows
 
@@ -43,19 +43,20 @@ class Wording:
 def render_asked(
     loaded: LoadedModel, samples: Sequence[Sample], wording: Wording, *, with_answers: bool = False
 ) -> list[Rendered]:
-    """Render questions in a wording, with the reference answers where these are to be scored."""
+    """Render questions in a wording, with the reference answers where these are to be scored; equal ones once."""
+    known: set[Shape] = set()
+    made: dict[tuple[object, ...], Rendered] = {}
+    rendered: list[Rendered] = []
     for sample in samples:
         loaded.features.register(sample.pictures)
-    return [
-        render(
-            loaded.family,
-            reword(sample.messages, wording.text, system=wording.system),
-            sample.pictures,
-            sample.answer if with_answers else None,
-            name=sample.origin or sample.id,
-        )
-        for sample in samples
-    ]
+        messages = reword(sample.messages, wording.text, system=wording.system)
+        answer = sample.answer if with_answers else None
+        key = (messages, tuple(picture.sha256 for picture in sample.pictures), answer)
+        if key not in made:
+            name = sample.origin or sample.id
+            made[key] = render(loaded.family, messages, sample.pictures, answer, name=name, known=known)
+        rendered.append(made[key])
+    return rendered
 
 
 def answer_samples(
@@ -70,6 +71,8 @@ def answer_samples(
     done: Mapping[tuple[str, int], Answer] | None = None,
 ) -> Iterator[list[Answer]]:
     """Generate answers, a row's at a time.
+
+    Where nothing is drawn, samples that put the same prompt have one answer: it is generated once and copied.
 
     Args:
         loaded: the model.
@@ -87,56 +90,68 @@ def answer_samples(
     wording = wording or Wording()
     prompts = render_asked(loaded, samples, wording)
     longest = max([row_tokens, *map(len, prompts)])
+    drawn = decoding.temperature > 0 and decoding.num_beams == 1
+    askers = {number: [number] for number in range(len(prompts))} if drawn else _same_prompts(prompts)
     rows = step_rows(
-        range(len(samples)),
+        list(askers),
         rendered=prompts.__getitem__,
         image_ids=[sample.image_id for sample in samples],
         row_tokens=longest,
     )
     done = done or {}
     for row in rows:
+        asked = [number for branch in row.branches for number in askers[branch]]
+        if all((samples[number].id, k) in done for number in asked for k in range(decoding.samples)):
+            continue
         leaves = [
             Leaf(branch=number, sample_id=samples[branch].id, k=k)
             for number, branch in enumerate(row.branches)
-            for k in range(decoding.samples)
+            for k in range(decoding.samples if drawn else 1)
         ]
-        if all((leaf.sample_id, leaf.k) in done for leaf in leaves):
-            continue
         if decoding.num_beams > 1:
             generated = [_beams(loaded, prompts[row.branches[leaf.branch]], decoding) for leaf in leaves]
         else:
             generated = decode_row(loaded, row, leaves, decoding)
         yield [
             Answer(
-                sample_id=leaf.sample_id,
+                sample_id=samples[number].id,
                 model=model,
                 data=data,
                 template=wording.name,
-                k=leaf.k,
+                k=k,
                 text=loaded.family.chat.decode(tokens),
                 finish_reason="stop" if tokens and tokens[-1] in loaded.end_token_ids else "length",
                 num_tokens=len(tokens),
             )
             for leaf, tokens in zip(leaves, generated, strict=True)
+            for number in askers[row.branches[leaf.branch]]
+            for k in ([leaf.k] if drawn else range(decoding.samples))
         ]
+
+
+def _same_prompts(prompts: Sequence[Rendered]) -> dict[int, list[int]]:
+    """Collect the numbers of equal prompts under the first of them: equal tokens, with the same pictures in them."""
+    first: dict[tuple[bytes, bytes, tuple[str, ...]], int] = {}
+    askers: dict[int, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        key = (prompt.token_ids_L.tobytes(), prompt.picture_L.tobytes(), prompt.pictures)
+        askers.setdefault(first.setdefault(key, number), []).append(number)
+    return askers
 
 
 def _beams(loaded: LoadedModel, prompt: Rendered, decoding: Decoding) -> list[int]:
     """Search one prompt's answer with beams, by the stock `generate`."""
-    pixel_values = loaded.features.pixel_values(prompt.pictures)
-    ids = torch.from_numpy(prompt.token_ids_L)[None].to(loaded.device)
+    inputs = stock_inputs(loaded, prompt)
     with torch.no_grad():
         output = loaded.inner.generate(  # pyright: ignore
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            pixel_values=pixel_values,
+            **inputs,
             num_beams=decoding.num_beams,
             do_sample=False,
             max_new_tokens=decoding.max_new_tokens,
             eos_token_id=list(loaded.end_token_ids),
             pad_token_id=loaded.end_token_ids[0],
         )
-    tokens = output[0, ids.shape[1] :].tolist()
+    tokens = output[0, len(prompt) :].tolist()
     ends = [place for place, token in enumerate(tokens) if token in loaded.end_token_ids]
     return tokens[: ends[0] + 1] if ends else tokens
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.generation.sampling import Decoding, choose_tokens, leaf_generator
-from sightline.models.forward import row_embeddings, row_positions
+from sightline.models.forward import hidden_states_at, on_device, stock_positions
 from sightline.models.loading import LoadedModel
 from sightline.trees.row import Row
 
@@ -91,14 +91,10 @@ def decode_row(loaded: LoadedModel, row: Row, leaves: Sequence[Leaf], decoding: 
     answers: list[list[int]] = [[] for _ in leaves]
 
     with torch.no_grad():
-        hidden_TD = language_model(
-            inputs_embeds=row_embeddings(loaded, row)[None],
-            attention_mask=_mask(slot_C, slot_C, end_C, loaded.device),
-            position_ids=row_positions(row, loaded.device),
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[0]
-        logits_NV = head(hidden_TD[torch.from_numpy(anchors).to(loaded.device)])
+        # Slots grow with places, so among the prompts' own tokens the rule reads the same in both.
+        places, leaf_place = np.unique(anchors, return_inverse=True)
+        hidden_SD = hidden_states_at(loaded, row, places, cache=cache)
+        logits_NV = head(hidden_SD.index_select(0, on_device(leaf_place, loaded.device)))
         active = list(range(len(leaves)))
         while True:
             chosen = choose_tokens(logits_NV.float(), decoding, [generators[leaf] for leaf in active])
@@ -136,6 +132,6 @@ def _mask(
 
 def _next_positions(row: Row, anchors: NDArray[np.int64], done: NDArray[np.int64], device: torch.device) -> Tensor:
     """Positions of the new tokens: on every axis one after the highest of the prompt's last token, then counting on."""
-    highest = np.asarray([row.positions_AT[:, anchor].max() for anchor in anchors])
-    tensor = torch.from_numpy(np.tile(highest + 1 + done, (len(row.positions_AT), 1))).to(device)
-    return tensor if len(tensor) == 1 else tensor[:, None]
+    highest_N = row.positions_AT[:, anchors].max(axis=0)
+    positions_AN = np.tile(highest_N + 1 + done, (len(row.positions_AT), 1))
+    return stock_positions(torch.from_numpy(positions_AN).to(device))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.errors import CorruptError, UnsupportedModelError
+from sightline.models.adapter_files import ADAPTER_FILES, first_line, names_of_parts, read_adapter
 from sightline.models.loading import LoadedModel
-
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def attach_lora(
@@ -28,6 +27,7 @@ def attach_lora(
     rslora: bool = False,
     dora: bool = False,
     targets: str | None = None,
+    train: Sequence[str] = (),
     seed: int = 0,
 ) -> None:
     """Put a fresh LoRA adapter on a model.
@@ -41,13 +41,16 @@ def attach_lora(
         rslora: scale by alpha / sqrt(rank) instead.
         dora: learn magnitude and direction apart.
         targets: regular expression over module names; the family's own by default.
+        train: parts of the vision side ("vision", "projector") that are trained in full, as copies beside the base's.
         seed: of the initial weights.
 
     Raises:
-        UnsupportedModelError: if the targets hit no module.
+        UnsupportedModelError: if the targets fit no layer, or one that cannot be adapted or is trained in full anyway.
     """
     from peft import LoraConfig, get_peft_model
 
+    parts = loaded.family.vision_modules(loaded.inner)
+    whole = names_of_parts(loaded.inner, [parts[name] for name in train])
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # pyright: ignore[reportArgumentType]  # peft takes fractions too
@@ -57,6 +60,9 @@ def attach_lora(
         use_dora=dora,
         target_modules=targets or loaded.family.lora_targets,
     )
+    _refuse_targets(loaded, config, whole)
+    _refuse_coarse_biases(loaded, bias)
+    config.modules_to_save = whole or None
     _keep_biases(loaded, bias)
     state = torch.get_rng_state()
     torch.manual_seed(seed)
@@ -65,7 +71,7 @@ def attach_lora(
             model = get_peft_model(loaded.module, config)  # pyright: ignore[reportArgumentType]
     except ValueError as error:
         raise UnsupportedModelError(
-            f"lora.targets {config.target_modules!r} fits no module of {loaded.base}"
+            f"lora.targets {config.target_modules!r} fits what cannot be adapted: {first_line(error)}"
         ) from error
     finally:
         torch.set_rng_state(state)
@@ -73,46 +79,57 @@ def attach_lora(
 
 
 def load_adapter(loaded: LoadedModel, folder: Path, *, trainable: bool = False) -> None:
-    """Put a stored adapter on a model.
+    """Put a stored adapter on a model, this study's or anybody's.
+
+    Args:
+        loaded: the model; any adapter on it is taken off first.
+        folder: the adapter's, with the files that PEFT writes.
+        trainable: whether it is to be trained on.
 
     Raises:
-        CorruptError: if a file is missing, or the adapter's weights do not fit the model's modules.
+        CorruptError: if a file is missing or torn, or adapter and model do not fit tensor for tensor.
+        UnsupportedModelError: if the adapter is of a kind that is not supported.
     """
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from peft import get_peft_model
 
-    for name in ADAPTER_FILES:
-        if not (folder / name).is_file():
-            raise CorruptError(f"{folder}: {name} is missing; make the model again")
+    detach_adapter(loaded)
+    stored = read_adapter(folder, loaded)
+    stored.config.inference_mode = not trainable
+    if trainable:
+        _refuse_coarse_biases(loaded, stored.config.bias)
+    _keep_biases(loaded, stored.config.bias)
     try:
-        kind = json.loads((folder / ADAPTER_FILES[0]).read_text(encoding="utf-8")).get("peft_type")
-        if kind != "LORA":
-            raise ValueError(f"it is of type {kind}; only LORA is supported")
-        config = LoraConfig.from_pretrained(str(folder))
-        config.inference_mode = not trainable
-        config.base_model_name_or_path = None  # ours may be "builtin:tiny", which peft would warn about
-        weights = load_file(folder / ADAPTER_FILES[1])
-        _keep_biases(loaded, str(getattr(config, "bias", "none")))
         with _without_alias_warning():
-            _adopt(loaded, get_peft_model(loaded.module, config))  # pyright: ignore[reportArgumentType]
-        report = set_peft_model_state_dict(loaded.module, weights)
-        # An adapter that silently changes nothing is the field's most common fault.
-        odd = sorted((set(weights) ^ set(adapter_weights(loaded.module))) | set(report.unexpected_keys))
-        if odd:
-            raise ValueError(f"{len(odd)} tensors do not fit {loaded.base}, for example {odd[0]}")
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            _adopt(loaded, get_peft_model(loaded.module, stored.config))  # pyright: ignore[reportArgumentType]
+        _fill_in(adapter_weights(loaded.module), stored.weights, loaded.base)
+    except Exception as error:  # whatever peft makes of an odd configuration
         detach_adapter(loaded)
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CorruptError(f"{folder}: {reason}") from error
+        raise CorruptError(f"{folder}: {first_line(error)}") from error
     if not trainable:
         loaded.module.requires_grad_(False)
 
 
+def _fill_in(ours: Mapping[str, Tensor], stored: Mapping[str, Tensor], base: str) -> None:
+    """Copy stored values into an adapter's tensors; none may be left over on either side."""
+    if unused := sorted(stored.keys() - ours.keys()):
+        raise CorruptError(f"{len(unused)} tensors do not fit {base}, for example {unused[0]}")
+    if unfilled := sorted(ours.keys() - stored.keys()):
+        raise CorruptError(f"{len(unfilled)} tensors are missing, for example {unfilled[0]}")
+    for name, tensor in sorted(ours.items()):
+        if tensor.shape != stored[name].shape:
+            found, wanted = list(stored[name].shape), list(tensor.shape)
+            raise CorruptError(f"{name} is {found} and on {base} would be {wanted}; is the adapter for another base?")
+    with torch.no_grad():
+        for name, tensor in ours.items():
+            tensor.copy_(stored[name])
+
+
 def detach_adapter(loaded: LoadedModel) -> None:
     """Take the adapter off; the base is as it was."""
+    biases, loaded.biases = loaded.biases, {}
     if hasattr(loaded.module, "peft_config"):
-        biases, loaded.biases = loaded.biases, {}
+        for name, wrapper in _trained_in_full(loaded.inner).items():
+            loaded.inner.set_submodule(name, wrapper.original_module)  # peft would leave the trained copy behind
         _adopt(loaded, loaded.module.unload())  # pyright: ignore
         with torch.no_grad():
             for name, parameter in loaded.module.named_parameters():
@@ -121,10 +138,64 @@ def detach_adapter(loaded: LoadedModel) -> None:
         loaded.module.requires_grad_(False)
 
 
+def _trained_in_full(module: nn.Module) -> dict[str, Any]:
+    """Find peft's wrappers of what is trained in full, by the names of what they wrap."""
+    return {name: below for name, below in module.named_modules() if hasattr(below, "modules_to_save")}
+
+
+def _refuse_targets(loaded: LoadedModel, config: Any, whole: Sequence[str]) -> None:
+    """Refuse targets that fit nothing, and what would be trained twice; peft would pass over the latter in silence."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    fitting = [name for name, _ in loaded.inner.named_modules() if check_target_module_exists(config, name)]
+    if not fitting:
+        raise UnsupportedModelError(f"lora.targets {config.target_modules!r} fits no module of {loaded.base}")
+    if whole and config.bias != "none":
+        raise UnsupportedModelError(f"lora.bias: {config.bias} and train: both train the biases of {whole[0]}; use one")
+    if twice := [name for name in fitting if name.startswith(tuple(f"{above}." for above in whole))]:
+        raise UnsupportedModelError(f"lora.targets fits {twice[0]}, which `train` trains in full; narrow lora.targets")
+
+
+def _refuse_coarse_biases(loaded: LoadedModel, bias: str) -> None:
+    """Refuse to train biases that peft leaves in a type in which a step is rounded away."""
+    if bias != "none" and loaded.dtype in (torch.bfloat16, torch.float16):
+        raise UnsupportedModelError(
+            f"lora.bias: {bias} trains the base's own biases, which in {str(loaded.dtype).removeprefix('torch.')} lose "
+            "most of every step; use precision: fp32, or bias: none"
+        )
+
+
 def _keep_biases(loaded: LoadedModel, bias: str) -> None:
     """Remember the base's biases where an adapter brings its own: peft leaves those behind when it goes."""
     if bias != "none":
         loaded.biases = {n: p.detach().clone() for n, p in loaded.inner.named_parameters() if n.endswith("bias")}
+
+
+def _keep_in_float32(module: nn.Module, device: torch.device) -> None:
+    """Let what is trained in full keep float32 weights and compute in the base's type, as peft does with adapters."""
+    for wrapper in _trained_in_full(module).values():
+        copy = wrapper.modules_to_save["default"]
+        dtype = next(wrapper.original_module.parameters()).dtype
+        if dtype in (torch.bfloat16, torch.float16):
+            copy.float()
+            _compute_in(copy, dtype, device)
+
+
+def _compute_in(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    forward = module.forward
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(dtype) if value.is_floating_point() else value
+        if isinstance(value, dict):  # what transformers models give back
+            return type(value)(**{key: cast(inner) for key, inner in value.items()})
+        return type(value)(map(cast, value)) if isinstance(value, tuple | list) else value
+
+    def computing(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device.type, dtype):
+            return cast(forward(*args, **kwargs))
+
+    module.forward = computing
 
 
 @contextmanager
@@ -138,12 +209,32 @@ def _without_alias_warning() -> Iterator[None]:
 def _adopt(loaded: LoadedModel, model: Any) -> None:
     """Make a model, with or without peft's wrapper, the bundle's own."""
     loaded.module = model.eval()
-    parts = loaded.family.vision_modules(loaded.inner).values()
-    adapted = bool(loaded.biases) or any(hasattr(module, "lora_A") for part in parts for module in part.modules())
+    loaded.decoder, loaded.unfused = None, ""  # its layers hold the adapter that was on before
+    _keep_in_float32(loaded.inner, loaded.device)
+    below = [module for part in loaded.family.vision_modules(loaded.inner).values() for module in part.modules()]
+    changed = any(hasattr(module, "lora_A") or hasattr(module, "modules_to_save") for module in below)
+    adapted = bool(loaded.biases) or changed
     # What a picture looks like changes with an adapter on the vision side, when it comes and when it goes.
     if adapted or loaded.vision_adapted:
         loaded.features.forget()
     loaded.vision_adapted = adapted
+
+
+def adapter_shape(loaded: LoadedModel) -> dict[str, Any]:
+    """Describe the adapter that a model wears by the study file's keys."""
+    config: Any = loaded.module.peft_config["default"]  # pyright: ignore
+    targets = config.target_modules if isinstance(config.target_modules, str) else sorted(config.target_modules)
+    parts = loaded.family.vision_modules(loaded.inner)
+    return {
+        "lora.rank": config.r,
+        "lora.alpha": config.lora_alpha,
+        "lora.dropout": config.lora_dropout,
+        "lora.bias": config.bias,
+        "lora.rslora": config.use_rslora,
+        "lora.dora": config.use_dora,
+        "lora.targets": None if targets == loaded.family.lora_targets else targets,
+        "train": sorted(name for name, part in parts.items() if _trained_in_full(part)),
+    }
 
 
 def adapter_weights(model: Any) -> dict[str, Tensor]:

@@ -29,11 +29,10 @@ class Chat:
         self.tokenizer = processor.tokenizer
         if template_file is not None and not template_file.is_file():
             raise MissingDataError(f"template: no file {template_file}; paths start from the study file's folder")
-        self.chat_template = (
-            template_file.read_text(encoding="utf-8")
-            if template_file
-            else getattr(processor, "chat_template", None) or self.tokenizer.chat_template
-        )
+        own = getattr(processor, "chat_template", None) or self.tokenizer.chat_template
+        if isinstance(own, dict):  # several by name, for tools and the like
+            own = own.get("default")
+        self.chat_template = template_file.read_text(encoding="utf-8") if template_file else own
         if not self.chat_template:
             raise UnsupportedModelError("the model has no chat template; name one (template: FILE)")
         if not self.tokenizer.is_fast:

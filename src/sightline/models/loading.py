@@ -7,19 +7,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import MissingDataError, UnsupportedModelError
+from sightline.errors import MissingDataError, StudyError, UnsupportedModelError
 from sightline.models.chat import Chat
+from sightline.models.family import Family
 from sightline.models.features import PictureFeatures
 from sightline.models.llava import Llava
+from sightline.models.quantize import Quantization, quantization_of, quantized_arguments, settle_quantized
+from sightline.models.qwen import Qwen
 from sightline.storage import sha256_of
 
-FAMILIES = {"llava": Llava}
+if TYPE_CHECKING:
+    from sightline.models.fused.decoder import FusedDecoder
+
+FAMILIES = {"llava": Llava, "qwen2_vl": Qwen, "qwen2_5_vl": Qwen, "qwen3_vl": Qwen}
 """Model types we know; a family is one small file with what really differs."""
+
+NOT_BUILT = {
+    "qwen3_vl_moe": "its mixture-of-experts layers are not built",
+    "qwen2_5_omni": "sound and video are not built",
+    "qwen3_5": "its linear-attention layers carry one state from token to token, which branches cannot share",
+    "llava_next": "its pictures in tiles (any resolution) are not built",
+    "llava_onevision": "its pictures in tiles (any resolution) are not built",
+    "llava_next_video": "video is not built",
+    "video_llava": "video is not built",
+    "gemma3": "its image tokens see each other in both directions, which is not built",
+    "paligemma": "its prompts see themselves in both directions, which is not built",
+}
+"""Model types people ask for, with what is missing."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,17 +56,25 @@ class LoadedModel:
         generation: the model's own generation configuration.
         biases: the base's own, while an adapter that trains biases is on it; else empty.
         vision_adapted: whether the adapter changes what a picture passes before the language model.
+        fuse: whether to run the language model by fused layers; None: on accelerators, in half precision.
+        decoder: these layers, once they are made; see `models.fused`.
+        unfused: why this model has none, where they were wanted.
+        recompute: keep only what enters each layer and compute the rest again for the backward pass.
     """
 
     base: str
     module: nn.Module
-    family: Llava
+    family: Family
     features: PictureFeatures
     device: torch.device
     dtype: torch.dtype
     generation: dict[str, Any] = field(default_factory=dict)
     biases: dict[str, Tensor] = field(default_factory=dict)
     vision_adapted: bool = False
+    fuse: bool | None = None
+    decoder: FusedDecoder | None = None
+    unfused: str = ""
+    recompute: bool = False
 
     @property
     def inner(self) -> nn.Module:
@@ -78,27 +106,72 @@ def choose_dtype(precision: Literal["auto", "bf16", "fp16", "fp32", "fp64"], dev
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def load_family(base: str, *, pad_square: bool = False, template_file: Path | None = None) -> Llava:
+def load_family(
+    base: str,
+    *,
+    pad_square: bool = False,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    template_file: Path | None = None,
+) -> Family:
     """Load what rendering needs of a base: template, tokenizer and image processor, no weights.
 
     Args:
         base: a hub name, a folder or "builtin:tiny".
         pad_square: see `Llava`.
+        min_pixels: see `Qwen`.
+        max_pixels: see `Qwen`.
         template_file: a chat template instead of the model's own.
 
     Raises:
         UnsupportedModelError: if the family is not known, saying which are.
+        StudyError: if the family's pictures know no such setting.
         MissingDataError: if the model is neither a folder nor to be had from the hub.
     """
-    from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
+    from transformers import AutoImageProcessor, AutoTokenizer
+    from transformers.processing_utils import ProcessorMixin
 
     location = base_location(base)
+    config = _read_config(base, location)
+    family = FAMILIES[config.model_type]
+    asked = {"pad_square": pad_square, "min_pixels": min_pixels, "max_pixels": max_pixels}
+    settings: dict[str, Any] = {name: value for name, value in asked.items() if value}
+    for name in settings:
+        if name not in family.picture_settings:
+            raise StudyError(
+                f"{name}: pictures of {base!r} ({config.model_type}) know no such setting, only "
+                f"{', '.join(family.picture_settings)}; remove it"
+            )
+    # Part by part: the whole processor of a Qwen brings one for videos, which cannot be had without torchvision.
+    with _naming(base, "its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+    with _naming(base, "its chat template"):
+        chat_template = ProcessorMixin.get_processor_dict(location)[0].get("chat_template")
+    # One image backend everywhere: the two differ by up to 0.03 per normalised pixel.
+    with _naming(base, "its image processor"):
+        image_processor = AutoImageProcessor.from_pretrained(location, backend="pil", trust_remote_code=False)
+    processor = SimpleNamespace(tokenizer=tokenizer, image_processor=image_processor, chat_template=chat_template)
+    return family(config, processor, Chat(processor, template_file), **settings)
+
+
+def _read_config(base: str, location: str) -> Any:
+    """Read a base's configuration and refuse those we cannot run, each with its reason."""
+    from transformers import AutoConfig, PreTrainedConfig
+
     looks_like_path = location.startswith((".", "/", "~")) or location.count("/") > 1
     if looks_like_path and not (Path(location) / "config.json").is_file():
         raise MissingDataError(
             f"base {base!r} is neither a folder with a model nor to be had from the hub: there is no config.json"
         )
     try:
+        plain, _ = PreTrainedConfig.get_config_dict(location)
+        kind = plain.get("model_type", "")
+        if "mm_vision_tower" in plain:
+            raise UnsupportedModelError(f"base {base!r} {_twin_of_original(base)}")
+        if kind in NOT_BUILT:
+            raise UnsupportedModelError(
+                f"base {base!r} is of type {kind!r}: {NOT_BUILT[kind]}; supported: {', '.join(FAMILIES)}"
+            )
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
     except OSError as error:
         raise MissingDataError(
@@ -114,43 +187,58 @@ def load_family(base: str, *, pad_square: bool = False, template_file: Path | No
             f"base {base!r} is of type {config.model_type!r}, which sightline cannot run with exact prefix sharing; "
             f"supported: {', '.join(FAMILIES)}"
         )
-    with _naming(base, "its tokenizer and image processor"):
-        processor = AutoProcessor.from_pretrained(location, trust_remote_code=False)
-    # One image backend everywhere: the two differ by up to 0.015 per normalised pixel.
-    with _naming(base, "its image processor"):
-        processor.image_processor = AutoImageProcessor.from_pretrained(location, backend="pil", trust_remote_code=False)
-    return FAMILIES[config.model_type](config, processor, Chat(processor, template_file), pad_square=pad_square)
+    return config
+
+
+def _twin_of_original(base: str) -> str:
+    """Name the Hugging Face twin of weights in the original LLaVA repository's format."""
+    name = base.rstrip("/").rpartition("/")[2]
+    twins = {f"llava-v1.5-{size}": f"llava-hf/llava-1.5-{size}-hf" for size in ("7b", "13b")}
+    use = f"use its Hugging Face twin: {twins[name]}" if name in twins else "use a twin from huggingface.co/llava-hf"
+    return f"is in the format of the original LLaVA repository, which transformers does not read; {use}"
 
 
 def load_model(
     base: str,
-    family: Llava | None = None,
+    family: Family | None = None,
     *,
     precision: Literal["auto", "bf16", "fp16", "fp32", "fp64"] = "auto",
+    quantize: Quantization | None = None,
     device: str | torch.device | None = None,
 ) -> LoadedModel:
     """Load a vision-language model for training, scoring and generation.
 
     Args:
-        base: a hub name, a folder or "builtin:tiny".
+        base: a hub name, a folder or "builtin:tiny"; one that bitsandbytes has quantised is loaded as it is.
         family: as `load_family` gave it; loaded when absent.
-        precision: type of the weights.
+        precision: type of the weights, and of what is computed with quantised ones.
+        quantize: store the language model's linear layers in 4 bits ("nf4", double quantisation) or 8 ("int8").
         device: where to; the first accelerator, else the CPU.
+
+    Raises:
+        MissingDataError: if the weights cannot be loaded.
+        StudyError: if bitsandbytes is needed and not installed.
+        UnsupportedModelError: if the model is quantised in a way that is not supported.
     """
-    from transformers import AutoModelForImageTextToText
+    from transformers import AutoConfig, AutoModelForImageTextToText
 
     family = family or load_family(base)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    location, dtype = base_location(base), choose_dtype(precision, where)
+    config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+    quantization_of(base, quantize)  # refuses what does not fit together
+    quantized = quantized_arguments(base, config, family, quantize, dtype, where)
     # A dense boolean mask is exact under SDPA and silently wrong under "eager".
     with _without_bar(), _naming(base, "its weights"):
         module = AutoModelForImageTextToText.from_pretrained(
-            base_location(base),
-            dtype=choose_dtype(precision, where),
-            attn_implementation="sdpa",
-            trust_remote_code=False,
+            location, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, **quantized
         )
-    module = cast(nn.Module, module).to(where).eval().requires_grad_(False)
-    return wrap_model(base, module, family, where)
+    module = cast(nn.Module, module)
+    if quantized:
+        settle_quantized(module, dtype)
+    else:
+        module = module.to(where)
+    return wrap_model(base, module.eval().requires_grad_(False), family, where)
 
 
 def base_identity(base: str) -> str:
@@ -209,7 +297,7 @@ def _without_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def wrap_model(base: str, module: nn.Module, family: Llava, device: torch.device) -> LoadedModel:
+def wrap_model(base: str, module: nn.Module, family: Family, device: torch.device) -> LoadedModel:
     """Bundle a model that is already in memory."""
     generation = getattr(module, "generation_config", None)
     return LoadedModel(

@@ -7,22 +7,25 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightline.errors import MissingDataError, StudyError
-from sightline.models.adapters import ADAPTER_FILES, attach_lora, detach_adapter, load_adapter, save_adapter
+from sightline.models.adapter_files import adapter_files, base_of_adapter, fetch_adapter
+from sightline.models.adapters import adapter_shape, attach_lora, detach_adapter, load_adapter, save_adapter
 from sightline.models.loading import LoadedModel, base_identity, load_model
+from sightline.models.quantize import quantization_of
 from sightline.runner.display import Display
 from sightline.runner.prepare import Prepared, common_setting, render_samples, study_family
 from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of, what_differs
-from sightline.study import StepRun, Training, model_location
+from sightline.study import Lora, StepRun, Training, model_location
+from sightline.study.loading import differences
 from sightline.training.loop import RenderedSet, settings_by_key, train
 from sightline.training.track import track
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from sightline.models.llava import Llava
+    from sightline.models.family import Family
 
 
 class Shelf:
@@ -36,10 +39,15 @@ class Shelf:
 
     def __init__(self, prepared: Prepared, out: Path, device: object = None) -> None:
         self.prepared, self.out, self.device = prepared, out, device
+        plan = prepared.plan
+        # Every answer depends on these, so all steps must agree, and `base` is asked in the same way as the tuned.
+        self.precision: Any = common_setting(plan, "precision", prepared.study.hardware.precision)
+        self.quantize: Any = common_setting(plan, "quantize", None)
         self._loaded: LoadedModel | None = None
-        self._families: dict[str, Llava] = {}
+        self._families: dict[str, Family] = {}
+        self._fetched: dict[str, Path] = {}
 
-    def _family(self, location: str) -> Llava:
+    def _family(self, location: str) -> Family:
         if location not in self._families:
             self._families[location] = study_family(self.prepared.study, self.prepared.plan, location)
         return self._families[location]
@@ -47,6 +55,9 @@ class Shelf:
     def base_of(self, model: str) -> str:
         """Name the base a model sits on, as a location."""
         study = self.prepared.study
+        parents = {run.name: run.parents for run in self.prepared.plan.runs}
+        while model in parents:
+            model = parents[model][0]
         other = study.models.get(model)
         return model_location(study, other.base if other and other.base else study.base)
 
@@ -54,19 +65,22 @@ class Shelf:
         """Give a bare base, loading it if another one is in memory."""
         if self._loaded is None or self._loaded.base != location:
             self._loaded = None  # let go of the old one before the new one comes
-            study, plan = self.prepared.study, self.prepared.plan
-            precision = common_setting(plan, "precision", study.hardware.precision)
             self._loaded = load_model(
                 location,
                 self._family(location),
-                precision=precision,  # pyright: ignore
+                precision=self.precision,
+                quantize=self.quantize,
                 device=self.device,  # pyright: ignore
             )
         detach_adapter(self._loaded)
         return self._loaded
 
     def adapter_folder(self, model: str) -> Path | None:
-        """Say where a model's adapter lies; None for a base."""
+        """Say where a model's adapter lies, fetching what lies on the hub; None for a base.
+
+        Raises:
+            MissingDataError: if there is no such folder, or it cannot be fetched.
+        """
         study = self.prepared.study
         if model == "base":
             return None
@@ -74,10 +88,14 @@ class Shelf:
             adapter = study.models[model].adapter
             if adapter is None:
                 return None
-            folder = Path(model_location(study, adapter))
-            if not folder.is_dir():
-                raise MissingDataError(f"models.{model}.adapter: there is no folder {folder}; fetch the adapter first")
-            return folder
+            location = model_location(study, adapter)
+            if Path(location).is_dir():
+                return Path(location)
+            if Path(location).is_absolute():
+                raise MissingDataError(f"models.{model}.adapter: there is no folder {location}")
+            if location not in self._fetched:
+                self._fetched[location] = fetch_adapter(location)
+            return self._fetched[location]
         return self.out / "models" / model
 
     def wear(self, model: str) -> LoadedModel:
@@ -89,17 +107,20 @@ class Shelf:
         return loaded
 
     def identity(self, model: str) -> dict[str, str]:
-        """Name exactly what a model is: its base, and its adapter's bytes."""
-        folder = self.adapter_folder(model)
-        weights = {} if folder is None else {name: sha256_of(folder / name) for name in ADAPTER_FILES}
-        base = self.base_of(model)
-        precision = common_setting(self.prepared.plan, "precision", self.prepared.study.hardware.precision)
-        return {
+        """Name exactly what a model is: its base as it is stored and run, and its adapter's bytes."""
+        folder, base = self.adapter_folder(model), self.base_of(model)
+        named = {
             "base": base_identity(base),
             "rendering": self._family(base).rendering_sha256,
-            "precision": str(precision),
-            **weights,
+            "precision": str(self.precision),
+            "quantize": str(quantization_of(base, self.quantize)),
         }
+        if folder is not None:
+            named |= {file.name: sha256_of(file) for file in adapter_files(folder)}
+            made_for = base_of_adapter(folder)
+            if model in self.prepared.study.models and made_for not in (None, base):
+                named["adapter made for"] = str(made_for)
+        return named
 
 
 def origin_of(run: StepRun, shelf: Shelf, hashes: Mapping[str, str], *, with_parent: bool = True) -> dict[str, str]:
@@ -124,7 +145,8 @@ def refuse_changed(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> Non
     parent = shelf.adapter_folder(run.parent)
     if recorded is None:
         return
-    now = origin_of(run, shelf, hashes, with_parent=parent is None or is_finished(parent / MANIFEST))
+    is_there = parent is None or run.parent in shelf.prepared.study.models or is_finished(parent / MANIFEST)
+    now = origin_of(run, shelf, hashes, with_parent=is_there)
     if not any(key.startswith("parent/") for key in now):  # it is to be made again: the rest must still agree
         recorded = {key: value for key, value in recorded.items() if not key.startswith("parent/")}
     if recorded != now:
@@ -169,7 +191,8 @@ def make_model(
     measured = any(shelf.prepared.sets[name] for name in run.validation)
     validation = _rendered_set(shelf.prepared, loaded, run.validation, settings, hashes) if measured else None
     seed = run.seed or 0
-    if run.parent in ("base", *shelf.prepared.study.models):
+    parent = shelf.adapter_folder(run.parent)
+    if parent is None:
         lora = settings.lora
         attach_lora(
             loaded,
@@ -180,10 +203,13 @@ def make_model(
             rslora=lora.rslora,
             dora=lora.dora,
             targets=lora.targets,
+            train=settings.train,
             seed=seed,
         )
     else:
-        load_adapter(loaded, folder.parent / run.parent, trainable=True)
+        load_adapter(loaded, parent, trainable=True)
+        if run.parent in shelf.prepared.study.models:
+            display.say(f"{run.name}: goes on with {run.parent}: {_agreed_shape(run, adapter_shape(loaded))}")
 
     work = folder.parent / f".{run.name}.work"
     rows = []
@@ -229,6 +255,20 @@ def make_model(
         accelerator.wait_for_everyone()
     detach_adapter(loaded)
     return True
+
+
+def _agreed_shape(run: StepRun, held: Mapping[str, object]) -> str:
+    """Describe the shape of an adapter from elsewhere; what the step sets must be what the adapter has.
+
+    Raises:
+        StudyError: saying what differs.
+    """
+    settings = run.settings
+    asked = {f"lora.{name}": value for name, value in settings.lora if value != getattr(Lora(), name)}
+    asked |= {"train": sorted(settings.train)} if settings.train else {}
+    if found := differences(asked, held):
+        raise StudyError(f"{run.name}: goes on with the adapter {run.parent}, where {found}; leave it out")
+    return ", ".join(f"{name.removeprefix('lora.')} {value}" for name, value in held.items() if value)
 
 
 def _rows_of_checkpoint(work: Path, *, before: int | None) -> list[dict[str, object]]:

@@ -17,7 +17,7 @@ from sightline.scoring.metrics import metric_named
 from sightline.study import Plan, StepRun, Study, Training, model_location, plan_study, source_location
 
 if TYPE_CHECKING:
-    from sightline.models.llava import Llava
+    from sightline.models.family import Family
     from sightline.trees.render import Rendered
 
 
@@ -72,7 +72,7 @@ class Prepared:
         return tuple(dataclasses.replace(sample, id=f"{name}/{sample.id}") for name, sample in together)
 
 
-def prepare(study: Study) -> tuple[Prepared, Llava]:
+def prepare(study: Study) -> tuple[Prepared, Family]:
     """Read, divide and measure a study's data; every bad row is known before anything stops.
 
     Returns:
@@ -156,7 +156,7 @@ def common_setting(plan: Plan, name: str, default: object) -> object:
     return values.pop() if values else default
 
 
-def study_family(study: Study, plan: Plan, location: str) -> Llava:
+def study_family(study: Study, plan: Plan, location: str) -> Family:
     """Load template and image processor as all steps agree on them."""
     from sightline.models.loading import load_family
 
@@ -164,6 +164,8 @@ def study_family(study: Study, plan: Plan, location: str) -> Llava:
     return load_family(
         location,
         pad_square=bool(common_setting(plan, "pad_square", False)),
+        min_pixels=common_setting(plan, "min_pixels", None),  # pyright: ignore
+        max_pixels=common_setting(plan, "max_pixels", None),  # pyright: ignore
         template_file=None if template == "own" else study.folder / template,
     )
 
@@ -175,12 +177,12 @@ def wording_of(plan: Plan, text: str) -> tuple[str, str | None]:
     return text.replace("{question}", "{question}" + suffix), None if system is None else str(system)
 
 
-def render_samples(prepared: Prepared, family: Llava, names: Sequence[str], settings: Training) -> list[Rendered]:
+def render_samples(prepared: Prepared, family: Family, names: Sequence[str], settings: Training) -> list[Rendered]:
     """Render training or validation sets, once per set and way of rendering; in the order of `Prepared.samples`."""
     return [sequence for name in names for sequence in _render_set(prepared, family, name, settings)]
 
 
-def _render_set(prepared: Prepared, family: Llava, name: str, settings: Training) -> list[Rendered]:
+def _render_set(prepared: Prepared, family: Family, name: str, settings: Training) -> list[Rendered]:
     from sightline.trees.render import render, reword
 
     key = (name, settings.train_on, settings.eos, settings.question_suffix, str(settings.system))
@@ -200,7 +202,7 @@ def _render_set(prepared: Prepared, family: Llava, name: str, settings: Training
     return prepared.rendered[key]
 
 
-def leave_out_too_long(prepared: Prepared, family: Llava) -> None:
+def leave_out_too_long(prepared: Prepared, family: Family) -> None:
     """Leave out samples longer than a row, or than the model's context with room for an answer; they are bad rows."""
     from sightline.trees.render import render, reword
 
@@ -232,7 +234,7 @@ def leave_out_too_long(prepared: Prepared, family: Llava) -> None:
         prepared.sets[name] = tuple(s for s in prepared.sets[name] if (name, s.id) not in found)
 
 
-def check_prepared(prepared: Prepared, family: Llava) -> list[Finding]:
+def check_prepared(prepared: Prepared, family: Family) -> list[Finding]:
     """Look at everything that can be looked at before training.
 
     Args:
@@ -263,7 +265,7 @@ def check_prepared(prepared: Prepared, family: Llava) -> list[Finding]:
     )
 
 
-def _check_rendered(prepared: Prepared, family: Llava, runs: Sequence[StepRun]) -> list[Finding]:
+def _check_rendered(prepared: Prepared, family: Family, runs: Sequence[StepRun]) -> list[Finding]:
     from sightline.checking.labels import check_labels, check_sharing
 
     findings: list[Finding] = []

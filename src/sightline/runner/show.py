@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree as RichTree
 
 from sightline.errors import StudyError
-from sightline.models.llava import Llava
+from sightline.models.family import Family
 from sightline.runner.prepare import prepare, render_samples
 from sightline.study import Study
 from sightline.trees.render import Rendered
@@ -43,7 +43,7 @@ def show_study(study: Study, *, num_images: int = 1, console: Console | None = N
         console.print(tree)
 
 
-def _add_nodes(tree: RichTree, family: Llava, row: Row, sequences: list[Rendered], group: list[int]) -> None:
+def _add_nodes(tree: RichTree, family: Family, row: Row, sequences: list[Rendered], group: list[int]) -> None:
     """Add a node for every stretch of tokens that the same branches share."""
     trained = set()
     for number, path in zip(group, row.paths, strict=True):
@@ -62,7 +62,7 @@ def _add_nodes(tree: RichTree, family: Llava, row: Row, sequences: list[Rendered
             parent, start = nodes[first], place
 
 
-def _text(family: Llava, row: Row, places: list[int], trained: set[int]) -> Text:
+def _text(family: Family, row: Row, places: list[int], trained: set[int]) -> Text:
     """Write tokens out, a run of image tokens as one sign with its length."""
     text = Text()
     position = 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sightline.errors import MissingDataError, StudyError
 from sightline.study.names import MAKES_DATA
 from sightline.study.plan import plan_study
 from sightline.study.schema import Data, Study, with_names, with_source
-from sightline.study.smoke import smoke_values
+from sightline.study.smoke import EXTRAS, smoke_values
 from sightline.study.steps import with_method
 from sightline.study.text import (
     assign,
@@ -30,13 +31,8 @@ from sightline.study.training import Training
 
 UNBUILT_METHODS = ("dpo", "average", "critique", "best_of", "choose")
 UNBUILT_TRAINING = (  # any value but the default
-    "train",
-    "quantize",
-    "optimizer",
     "gradient_checkpointing",
     "offload",
-    "min_pixels",
-    "max_pixels",
     "stages",
 )
 UNBUILT_DATA = ("mix",)
@@ -178,34 +174,58 @@ def _location(name: str, folder: Path) -> str:
 
 
 def refuse_unbuilt(study: Study) -> None:
-    """Refuse what the schema knows and this version cannot do yet, all of it by name.
+    """Refuse what the schema knows and cannot be done here, all of it by name.
 
     Raises:
         StudyError: the keys and methods concerned, one per line.
     """
-    if faults := list(_unbuilt(study)):
-        raise StudyError("\n".join(f"{fault} is not built yet; remove it from the study" for fault in faults))
+    faults = [f"{fault} is not built yet; remove it from the study" for fault in _unbuilt(study)]
+    if faults := [*faults, *_impossible(study)]:
+        raise StudyError("\n".join(faults))
+
+
+def _impossible(study: Study) -> Iterable[str]:
+    """Say what no version could do: use a package that is not there, go on with an adapter of another shape."""
+    runs = plan_study(study).runs
+    made = {run.name: run.training for run in runs}
+    for run in runs:
+        if run.training is None:
+            continue
+        for name, values, package in EXTRAS:
+            value = getattr(run.training, name)
+            if value in values and name not in UNBUILT_TRAINING and importlib.util.find_spec(package) is None:
+                yield f"{run.name}: {name} = {value} needs {package}; pip install 'sightline[quantize]'"
+        for parent in run.parents:
+            before = made.get(parent)
+            if found := differences(_adapter_shape(run.training), _adapter_shape(before)) if before else "":
+                yield f"{run.name}: continues the adapter of {parent}, so both must have one shape: {found}"
+
+
+def _adapter_shape(settings: Training) -> Mapping[str, object]:
+    return {f"lora.{name}": value for name, value in settings.lora} | {"train": sorted(settings.train)}
+
+
+def differences(here: Mapping[str, object], there: Mapping[str, object]) -> str:
+    """Say which of one's values are others elsewhere: "lora.rank is 8 here and 16 there"."""
+
+    def shown(value: object) -> str:
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    differing = [name for name, value in here.items() if value != there[name]]
+    return ", ".join(f"{name} is {shown(here[name])} here and {shown(there[name])} there" for name in differing)
 
 
 def _unbuilt(study: Study) -> Iterable[str]:
     for name, step in study.steps.items():
         if step.method in UNBUILT_METHODS:
             yield f"steps.{name}: method {step.method}"
-    runs = plan_study(study).runs
-    made = {run.name: run for run in runs}
-    for run in runs:
+    for run in plan_study(study).runs:
         for name in UNBUILT_TRAINING if run.training else ():
             value = getattr(run.training, name)
             if value != Training.model_fields[name].default:
                 yield f"{run.name}: {name} = {value!r}"
         if run.training and run.training.precision == "fp16":
             yield f"{run.name}: precision = 'fp16' (it needs loss scaling)"
-        for parent in run.parents:
-            before = made.get(parent)
-            if run.training and before and before.training and run.training.lora != before.training.lora:
-                yield f"{run.name}: lora other than that of {parent}, whose adapter it continues,"
-            if run.training and parent in study.models and study.models[parent].adapter:
-                yield f"{run.name}: from {parent}, which is an adapter of another study,"
     if study.hardware.memory_gib != "auto":
         yield "hardware.memory_gib"
     for name, data in study.data.items():

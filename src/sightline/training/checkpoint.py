@@ -29,6 +29,8 @@ class TrainingState:
         best_loss: that loss, nats per target.
         rows: what `metrics.jsonl` holds so far.
         fingerprint: what the run depends on, by name; a resumed run must agree.
+        row_tokens: the longest row, which a resumed run keeps.
+        loss_scale: the state of the scale that keeps gradients of half precision from vanishing; empty without.
         random_state: torch's generator, so that a user's own code in the loop draws on unbroken.
     """
 
@@ -39,6 +41,8 @@ class TrainingState:
     best_loss: float | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: Mapping[str, str] = field(default_factory=dict)
+    row_tokens: int = 0
+    loss_scale: dict[str, Any] = field(default_factory=dict)
     random_state: Tensor = field(default_factory=torch.get_rng_state)
 
 
@@ -58,6 +62,8 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
         "best_loss": state.best_loss,
         "rows": state.rows,
         "fingerprint": dict(state.fingerprint),
+        "row_tokens": state.row_tokens,
+        "loss_scale": state.loss_scale,
         "random_state": base64.b64encode(state.random_state.numpy().tobytes()).decode(),
     }
     (temporary / "state.json").write_text(canonical_json(plain), encoding="utf-8")
@@ -95,6 +101,8 @@ def load_checkpoint(folder: Path, *, fingerprint: Mapping[str, str]) -> Training
             best_loss=plain["best_loss"],
             rows=plain["rows"],
             fingerprint=plain["fingerprint"],
+            row_tokens=plain["row_tokens"],
+            loss_scale=plain["loss_scale"],
             random_state=torch.frombuffer(bytearray(base64.b64decode(plain["random_state"])), dtype=torch.uint8),
         )
     return None
@@ -109,13 +117,23 @@ def newest_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """Flatten an optimizer's state into tensors by "name/kind"."""
-    return {
-        f"{names[parameter]}/{kind}": value
-        for parameter, state in optimizer.state.items()
-        for kind, value in state.items()
-        if isinstance(value, Tensor)
-    }
+    """Flatten an optimizer's state into tensors by "name/kind"; whole numbers become int64[].
+
+    Raises:
+        TypeError: if it keeps anything else, which a checkpoint would lose.
+    """
+    tensors: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for parameter, state in optimizer.state.items():
+        for kind, value in state.items():
+            if isinstance(value, int):
+                value = torch.tensor(value)
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{type(optimizer).__name__} keeps a {type(value).__name__} as {kind}")
+            # Code books are one tensor for all parameters, which a file of tensors cannot express.
+            tensors[f"{names[parameter]}/{kind}"] = value.clone() if value.data_ptr() in places else value
+            places.add(value.data_ptr())
+    return tensors
 
 
 def restore_optimizer(
@@ -125,8 +143,11 @@ def restore_optimizer(
     for key, value in tensors.items():
         name, kind = key.rsplit("/", 1)
         parameter = parameters[name]
-        # Step counters stay on the CPU, as torch keeps them there.
-        optimizer.state[parameter][kind] = value if value.ndim == 0 else value.to(parameter.device)
+        # Step counters stay on the CPU, where PyTorch keeps them as float32[] and bitsandbytes as whole numbers.
+        is_count = value.ndim == 0 and value.dtype == torch.int64
+        on_host = value.ndim == 0 and not optimizer.defaults.get("fused")
+        kept = value if on_host else value.to(parameter.device)
+        optimizer.state[parameter][kind] = int(value) if is_count else kept
 
 
 def _by_age(folder: Path) -> list[Path]:

@@ -142,8 +142,9 @@ def merge_keys(sequence: Rendered, picture_index: dict[str, int]) -> NDArray[np.
 def agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
     """Measure the common beginning of two sequences' merge keys, in tokens."""
     shorter = min(len(a), len(b))
-    differs = (a[:shorter] != b[:shorter]).any(axis=1)
-    return int(np.argmax(differs)) if differs.any() else shorter
+    differs = a[:shorter].ravel() != b[:shorter].ravel()
+    first = int(differs.argmax()) if shorter else 0
+    return first // a.shape[1] if shorter and differs[first] else shorter
 
 
 def _targets(sequences: Sequence[Rendered], paths: Sequence[NDArray[np.int64]]) -> dict[str, NDArray]:

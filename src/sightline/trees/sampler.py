@@ -87,6 +87,8 @@ def fit_branches(group: Sequence[int], rendered: Callable[[int], Rendered], row_
     Raises:
         DataError: if a single sample is longer than a row.
     """
+    if sum(len(rendered(number)) for number in group) <= row_tokens:  # fits even if nothing is shared
+        return [list(group)] if group else []
     parts: list[list[int]] = []
     length = 0
     picture_index: dict[str, int] = {}

@@ -1,0 +1,86 @@
+"""sightline itself, by its own training loop: with shared prefixes (tree) and, in the same engine, without (flat)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from models_of_real_shape import build_model
+from workload import NOT_LEARNT, as_sample
+
+from arms.watch import ALPHA, CLIP, LEARNING_RATE, RANK, Job, Watch, adapter_type
+
+
+def train(
+    job: Job, watch: Watch, *, layout: Literal["tree", "flat"], row_tokens: int | Literal["auto"] = "auto"
+) -> dict[str, Any]:
+    """Train the job.
+
+    Args:
+        job: what to do.
+        watch: times.
+        layout: whether prefixes are shared.
+        row_tokens: tokens of one forward pass.
+    """
+    import torch
+
+    from sightline.models.adapters import attach_lora
+    from sightline.models.loading import load_family, wrap_model
+    from sightline.study import Training
+    from sightline.training.loop import RenderedSet
+    from sightline.training.loop import train as train_steps
+    from sightline.trees.render import render
+    from sightline.trees.sampler import step_rows
+
+    family = load_family(str(job.folder))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = build_model(job.folder, device=device.type).eval().requires_grad_(False)
+    loaded = wrap_model(str(job.folder), module, family, device)
+    samples = [as_sample(number, question) for number, question in enumerate(job.workload.questions)]
+    loaded.features.register([picture for sample in samples for picture in sample.pictures])
+    data = RenderedSet(
+        sequences=[render(family, s.messages, s.pictures, s.answer, name=s.id) for s in samples],
+        image_ids=[sample.image_id for sample in samples],
+    )
+    attach_lora(loaded, rank=RANK, alpha=ALPHA)
+    watch.check_trained(loaded.module)
+    for step in job.workload.steps:
+        longest = sum(len(data.sequences[number]) for number in step)
+        rows = step_rows(
+            step, rendered=data.sequences.__getitem__, image_ids=data.image_ids, row_tokens=longest, layout=layout
+        )
+        _check(job, rows, step)
+    settings = Training.model_validate(
+        dict(
+            batch_size=len(job.workload.steps[0]),
+            branch_cap=job.workload.branch_cap,
+            row_tokens=row_tokens,
+            layout=layout,
+            max_steps=len(job.workload.steps),
+            learning_rate=LEARNING_RATE,
+            schedule="constant",
+            warmup=0,
+            clip=CLIP,
+            lora={"rank": RANK, "alpha": ALPHA, "dropout": 0.0},
+        )
+    )
+    losses = []
+    watch.begin()
+    for record in train_steps(loaded, data, settings):
+        watch.step_done(num_questions=record.samples, executed_tokens=record.executed_tokens)
+        losses.append(record.loss)
+    return {"first_loss": losses[0], "adapters": adapter_type(loaded.module), "pass": f"rows of {row_tokens} tokens"}
+
+
+def _check(job: Job, rows: Any, step: tuple[int, ...]) -> None:
+    """See that a step's rows hold its questions, token by token and target by target."""
+    found = {
+        number: (row.token_ids_T[row.paths[k]].tolist(), row.target_M[row.branch_M == k].tolist())
+        for row in rows
+        for k, number in enumerate(row.branches)
+    }
+    expected = {
+        number: (job.workload.token_ids[number], [t for t in job.workload.labels[number] if t != NOT_LEARNT])
+        for number in step
+    }
+    if found != expected:
+        raise ValueError(f"a step's rows hold other questions or targets than the workload's {step[:8]}...")

@@ -1,0 +1,327 @@
+"""LoRA SFT on VQA-RAD, sightline beside its peers: the same questions in the same steps, one process an arm.
+
+    python benchmarks/bench_sft_peers.py --data FOLDER --arms trl-best,sightline-tree --json FILE --markdown FILE
+
+Weights are random and of real shape (`models_of_real_shape`), so times mean something and losses do not. Every arm runs
+forward, backward, clipping and AdamW over the same questions in the same steps; token ids, labels and the number of
+trained parameters are compared in every step, outside the timing. README.md says what each arm is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arms.watch import RANK, Job, Watch
+from models_of_real_shape import add_weights, make_folder, num_linear_parameters, num_lora_parameters
+from workload import Workload, plan, vqa_rad_questions, with_exactly
+
+PACKAGES = (
+    "torch triton transformers peft accelerate datasets tokenizers trl liger-kernel bitsandbytes unsloth llamafactory"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way of training.
+
+    Args:
+        module: in `arms`.
+        about: for the table.
+        micro_batch: rows of a forward pass.
+        options: of the module's `train`.
+        shape: of the model.
+        needs_weights: whether it loads the model by path.
+        merged: whether an image's questions are one conversation.
+    """
+
+    module: str
+    about: str
+    micro_batch: int = 16
+    options: dict[str, Any] = field(default_factory=dict)
+    shape: str = "llava-7b"
+    needs_weights: bool = False
+    merged: bool = False
+
+
+TRL_BEST = {"checkpointing": False, "liger": True, "workers": 8}
+UNSLOTH_BEST = {"checkpointing": False, "workers": 8}
+ARMS = {
+    "sightline-tree": Arm(module="sightline", about="shared prefixes", options={"layout": "tree"}),
+    "sightline-flat": Arm(module="sightline", about="the same engine, nothing shared", options={"layout": "flat"}),
+    "plain": Arm(module="plain_loop", about="hand-written loop, bf16 adapters", micro_batch=8, options={"workers": 8}),
+    "trl-defaults": Arm(
+        module="trl_sft", about="TRL at its defaults: checkpointing", micro_batch=8, options={"checkpointing": True}
+    ),
+    "trl-best": Arm(module="trl_sft", about="TRL, no checkpointing, Liger", options=TRL_BEST),
+    "trl-best-bf16": Arm(
+        module="trl_sft", about="the same, bf16 adapters", options={**TRL_BEST, "bf16_adapters": True}
+    ),
+    "trl-merged": Arm(
+        module="trl_sft", about="TRL best on multi-turn data: another objective", options=TRL_BEST, merged=True
+    ),
+    "trl-merged-bf16": Arm(
+        module="trl_sft",
+        about="the same, bf16 adapters",
+        options={**TRL_BEST, "bf16_adapters": True},
+        merged=True,
+    ),
+    "trl-nf4": Arm(
+        module="trl_sft", about="TRL best, 4-bit base", options={**TRL_BEST, "nf4": True}, needs_weights=True
+    ),
+    "trl-qwen": Arm(
+        module="trl_sft", about="TRL best on Qwen2.5-VL", micro_batch=8, options=TRL_BEST, shape="qwen2.5-vl-7b"
+    ),
+    "unsloth-defaults": Arm(
+        module="unsloth_sft",
+        about="Unsloth at its defaults: offloaded checkpointing",
+        options={"checkpointing": "unsloth"},
+        needs_weights=True,
+    ),
+    "unsloth-best": Arm(
+        module="unsloth_sft", about="Unsloth, no checkpointing", options=UNSLOTH_BEST, needs_weights=True
+    ),
+    "unsloth-nf4": Arm(
+        module="unsloth_sft",
+        about="Unsloth best, 4-bit base",
+        options={**UNSLOTH_BEST, "nf4": True},
+        needs_weights=True,
+    ),
+    "swift-best": Arm(
+        module="swift_sft", about="ms-swift, no checkpointing, Liger", options=TRL_BEST, needs_weights=True
+    ),
+    "llamafactory-best": Arm(
+        module="llamafactory_sft",
+        about="LLaMA-Factory, no checkpointing, Liger",
+        options=TRL_BEST,
+        needs_weights=True,
+    ),
+}
+
+
+def workload_file(given: argparse.Namespace, shape: str) -> Path:
+    """Name the file that holds a shape's workload."""
+    return given.work / f"{shape} {given.questions} {given.branch_cap} {given.batch_size} {given.steps}.json"
+
+
+def prepare(given: argparse.Namespace, shape: str, *, weights: bool) -> None:
+    """Make a shape's folder and workload, unless an earlier call did."""
+    import torch
+
+    folder, file = given.work / shape, workload_file(given, shape)
+    if not file.is_file():
+        questions = vqa_rad_questions(given.data)
+        make_folder(shape, [text for q in questions for text in (q.question, q.answer)], folder)
+        if given.questions:
+            questions = with_exactly(questions, given.questions)
+        name = f"exactly {given.questions} questions an image" if given.questions else "VQA-RAD, as it is"
+        plan(
+            name,
+            questions,
+            batch_size=given.batch_size,
+            num_steps=given.warmup + given.steps,
+            branch_cap=given.branch_cap,
+            folder=folder,
+        ).write(file)
+    if weights:
+        add_weights(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def run_arm(given: argparse.Namespace) -> dict[str, Any]:
+    """Run one arm in this process; what goes wrong becomes part of the result."""
+    began = time.perf_counter()
+    arm = ARMS[given.arm]
+    shape = given.shape or arm.shape
+    job = Job(
+        workload=Workload.read(workload_file(given, shape)),
+        folder=given.work / shape,
+        micro_batch=given.micro_batch or arm.micro_batch,
+        merged=arm.merged,
+        num_trained=num_lora_parameters(shape, RANK),
+        scratch=given.work / "scratch",
+    )
+    watch = Watch(job=job, warmup=given.warmup)
+    job.scratch.mkdir(exist_ok=True)
+    result: dict[str, Any] = {"arm": given.arm, "about": arm.about, "shape": shape, "rows": f"{job.micro_batch} rows"}
+    compared = "" if job.workload.token_ids else "; token ids not compared: sightline does not know this family yet"
+    result["workload"] = job.workload.name + compared
+    other = json.loads(given.options)
+    result["options"] = {key: other.get(key, value) for key, value in arm.options.items()}
+    try:
+        module = importlib.import_module(f"arms.{arm.module}")
+        notes = module.train(job, watch, **result["options"])
+        result |= {"notes": notes, **measured(watch, began, shape)}
+    except Exception as error:
+        result |= {"error": f"{type(error).__name__}: {error}"[:2000], "traceback": traceback.format_exc()}
+    return {**result, "versions": versions(), "device": device_name()}
+
+
+def measured(watch: Watch, began: float, shape: str) -> dict[str, Any]:
+    """Turn what the watch saw into rates; medians over the steps after the warm-up."""
+    steps = range(watch.warmup, len(watch.seconds))
+    tokens_per_second = statistics.median(watch.executed_tokens[i] / watch.seconds[i] for i in steps)
+    return {
+        "questions_per_second": statistics.median(watch.num_questions[i] / watch.seconds[i] for i in steps),
+        "step_seconds": statistics.median(watch.seconds[i] for i in steps),
+        "executed_tokens_per_second": tokens_per_second,
+        "model_tflops": 4 * num_linear_parameters(shape) * tokens_per_second / 1e12,
+        "peak_gib": watch.peak_bytes / 2**30,
+        "cold_seconds": time.perf_counter() - began - sum(watch.seconds[i] for i in steps),
+        "seconds": watch.seconds,
+        "num_questions": watch.num_questions,
+        "executed_tokens": watch.executed_tokens,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Say which of the packages that matter are there, and Python's version."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES.split():
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name() -> str:
+    """Name what the arm ran on."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+
+
+def start_arm(given: argparse.Namespace, name: str, seconds: float) -> dict[str, Any]:
+    """Run one arm in a process of its own, with its peers' packages and a time limit."""
+    file = given.work / "result.json"
+    file.unlink(missing_ok=True)
+    peers = dict(site.split("=", 1) for site in given.site).get(ARMS[name].module.removesuffix("_sft"))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [peers, os.environ.get("PYTHONPATH")])),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, __file__, "--arm", name, "--json", str(file)]
+    for option in ("work", "batch_size", "warmup", "steps", "questions", "branch_cap", "micro_batch", "shape"):
+        value = getattr(given, option)
+        if value is not None:
+            command += [f"--{option.replace('_', '-')}", str(value)]
+    command += ["--options", given.options]
+    began = time.perf_counter()
+    with (given.work / f"{name}.log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    log_end = (given.work / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-3000:]
+    if file.is_file():
+        result = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        why = "out of time" if time.perf_counter() - began >= seconds else f"ended with {process.returncode}"
+        result = {"arm": name, "about": ARMS[name].about, "error": why}
+    if "error" in result:
+        result["log"] = log_end
+    return {**result, "wall_seconds": time.perf_counter() - began}
+
+
+def table(results: Sequence[dict[str, Any]], command: str) -> str:
+    """Write the results in Markdown: figures, ratios to each of sightline's own arms, what each arm ran with."""
+    done = sorted((r for r in results if "error" not in r), key=lambda r: -r["questions_per_second"])
+    ours = [result for result in done if result["arm"].startswith("sightline-")]
+    lines = [f"# LoRA SFT beside its peers, {datetime.date.today()}", "", f"    {command}", ""]
+    for setting in dict.fromkeys((r["device"], r["workload"], json.dumps(r["versions"])) for r in done):
+        arms = [r["arm"] for r in done if (r["device"], r["workload"], json.dumps(r["versions"])) == setting]
+        packages = ", ".join(f"{name} {version}" for name, version in json.loads(setting[2]).items())
+        lines.append(f"- {', '.join(arms)}: {setting[0]}; {setting[1]}; {packages}")
+    heads = ["arm", "model", "a pass", "questions/s", "step s", "tokens/s", "tokens a question", "model TFLOP/s"]
+    heads += ["peak GiB", "cold s", "first loss", "adapter", *(f"{result['arm']} is × faster" for result in ours)]
+    lines += ["", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for result in done:
+        rate, tokens = result["questions_per_second"], result["executed_tokens_per_second"]
+        cells = [f"{result['arm']}: {result['about']}", result["shape"], result["notes"].get("pass", result["rows"])]
+        cells += [f"{rate:.1f}", f"{result['step_seconds']:.2f}", f"{tokens:,.0f}", f"{tokens / rate:.0f}"]
+        cells += [f"{result['model_tflops']:.0f}", f"{result['peak_gib']:.1f}", f"{result['cold_seconds']:.0f}"]
+        cells += [f"{result['notes']['first_loss']:.4f}", result["notes"]["adapters"]]
+        cells += [f"{o['questions_per_second'] / rate:.2f}" if o["shape"] == result["shape"] else "" for o in ours]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    lines += [f"- {result['arm']}: not measured: {result['error']}" for result in results if "error" in result]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run one arm, or several one after another."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", default="", help=f"one after another, of: {', '.join(ARMS)}")
+    parser.add_argument("--data", type=Path, help="folder with VQA_RAD_Dataset_Public.json and images/")
+    parser.add_argument("--work", type=Path, default=Path("/tmp/sightline-bench"), help="where models are put")
+    parser.add_argument("--json", type=Path, help="where results go, after every arm")
+    parser.add_argument("--markdown", type=Path, help="where the table goes, after every arm")
+    parser.add_argument("--site", action="append", default=[], help="trl=FOLDER, unsloth=FOLDER: peers' packages")
+    parser.add_argument("--questions", type=int, help="exactly so many an image, instead of VQA-RAD as it is")
+    parser.add_argument("--branch-cap", type=int, help="most questions of an image that stay together")
+    parser.add_argument("--batch-size", type=int, default=96, help="questions per optimizer step")
+    parser.add_argument("--micro-batch", type=int, help="rows of a forward pass, instead of the arm's own")
+    parser.add_argument("--warmup", type=int, default=1, help="first optimizer steps, not counted")
+    parser.add_argument("--steps", type=int, default=3, help="optimizer steps that count")
+    parser.add_argument("--shape", help="instead of the arms' own, e.g. tiny-llava")
+    parser.add_argument("--options", default="{}", help='JSON over the arms\' own options, e.g. {"workers": 0}')
+    parser.add_argument("--limit", type=float, default=150, help="seconds an arm may take")
+    parser.add_argument("--deadline", type=float, default=3600, help="seconds after which no arm is started")
+    parser.add_argument("--arm", help="run this one in this process")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    if given.arm:
+        result = run_arm(given)
+        given.json.write_text(json.dumps(result), encoding="utf-8")
+        return
+    if not given.data:
+        print(f"{Path(__file__).name}: needs --data and --arms; nothing is measured. See --help")
+        return
+    began = time.perf_counter()
+    names = given.arms.split(",")
+    for shape in dict.fromkeys(given.shape or ARMS[name].shape for name in names):
+        of_shape = [ARMS[name] for name in names if (given.shape or ARMS[name].shape) == shape]
+        prepare(given, shape, weights=any(arm.needs_weights for arm in of_shape))
+    print(f"prepared in {time.perf_counter() - began:.0f} s", flush=True)
+    results: list[dict[str, Any]] = []
+    command = f"python benchmarks/{Path(__file__).name} {shlex.join(sys.argv[1:])}"
+    for name in names:
+        left = given.deadline - (time.perf_counter() - began)
+        if left < 20:
+            results.append({"arm": name, "about": ARMS[name].about, "error": "not started: no time was left"})
+            continue
+        results.append(start_arm(given, name, min(given.limit, left)))
+        outcome = results[-1].get("error") or f"{results[-1]['questions_per_second']:.1f} questions/s"
+        print(f"{name}: {outcome}; {results[-1]['wall_seconds']:.0f} s in all", flush=True)
+        if "error" in results[-1]:
+            print(results[-1].get("traceback") or results[-1]["log"], flush=True)
+        text = table(results, command)
+        if given.markdown:
+            given.markdown.write_text(text, encoding="utf-8")
+        if given.json:
+            given.json.write_text(json.dumps({"command": command, "results": results}, indent=1), encoding="utf-8")
+    print(table(results, command))
+
+
+if __name__ == "__main__":
+    main()
