@@ -96,7 +96,7 @@ def test_targets_that_hit_nothing_are_named_and_leave_the_model_usable() -> None
         attach_lora(loaded, rank=2, alpha=4, targets=".*zzz")
     attach_lora(loaded, rank=2, alpha=4)
     assert len(changed_modules(loaded)) == 2 * 7
-    with pytest.raises(UnsupportedModelError, match="fits what cannot be adapted: .*LlamaRMSNorm"):
+    with pytest.raises(UnsupportedModelError, match=r"fits what cannot be adapted: .*LlamaRMSNorm"):
         attach_lora(fresh(), rank=2, alpha=4, targets=r".*input_layernorm")
 
 

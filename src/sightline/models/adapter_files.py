@@ -99,8 +99,8 @@ def fetch_adapter(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[ADAPTER_FILES[0], OLDER_WEIGHTS, BESIDE]))
     except Exception as error:  # hub, network and cache errors share no class
         raise MissingDataError(
-            f"adapter {name!r} is no folder here and could not be fetched ({type(error).__name__}: {first_line(error)}); "
-            f"download https://huggingface.co/{name} and name its folder"
+            f"adapter {name!r} is no folder here and could not be fetched "
+            f"({type(error).__name__}: {first_line(error)}); download https://huggingface.co/{name} and name its folder"
         ) from error
     return folder
 
