@@ -17,7 +17,6 @@ import argparse
 import datetime
 import itertools
 import json
-import math
 import os
 import platform
 import time
@@ -28,6 +27,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from grouping_tables import (
+    BRANCH_TOKENS,
+    CAPS,
+    MEASURED,
+    SHARED_TOKENS,
+    SHUFFLED,
+    cap_name,
+    mean_of_seeds,
+    price_table,
+    tables,
+)
 
 from sightline.data.formats import load_source
 from sightline.data.phantom import phantom_samples
@@ -42,12 +52,6 @@ from sightline.training.loop import RenderedSet, train
 from sightline.trees.sampler import group_by_image, plan_epoch
 from sightline.verdict import statistics
 from sightline.verdict.pairs import Difference, estimate_difference, pair_scores
-
-SHUFFLED = 1
-CAPS = (SHUFFLED, 2, 4, 12, None)
-MEASURED = ("exact_match", "nll")
-SHARED_TOKENS, BRANCH_TOKENS = 581, 25
-"""Of LLaVA-1.5: what all questions about a picture share, and what each of VQA-RAD's adds with its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +82,6 @@ SETTINGS = {
 TEST_IMAGES, TEST_QUESTIONS, FIRST_TEST_IMAGE = 150, 8, 100_000
 
 
-def cap_name(cap: int | None) -> str:
-    """Name a condition as the tables do."""
-    return "off" if cap is None else "1 (shuffled)" if cap == SHUFFLED else str(cap)
-
-
 def pictures_with(num_images: int, *, first: int, at_least: int, at_most: int | None = None) -> list[Sample]:
     """Draw pictures until so many have enough questions, and ask these."""
     chosen: list[Sample] = []
@@ -108,18 +107,19 @@ class Bench:
 
     loaded: LoadedModel
     train: Mapping[str, RenderedSet]
-    test: Sequence[Sample]
+    test: Mapping[str, Sequence[Sample]]
 
 
 def prepare(base: str, names: Sequence[str]) -> Bench:
     """Load the model, draw the pictures, render the questions."""
     loaded = load_model(base)
-    test = pictures_with(TEST_IMAGES, first=FIRST_TEST_IMAGE, at_least=TEST_QUESTIONS, at_most=TEST_QUESTIONS)
-    sets = {}
+    asked = pictures_with(TEST_IMAGES, first=FIRST_TEST_IMAGE, at_least=TEST_QUESTIONS, at_most=TEST_QUESTIONS)
+    sets, test = {}, {}
     for name in names:
-        samples = pictures_with(SETTINGS[name].num_images, first=0, at_least=12)
-        samples = one_sided(samples) if SETTINGS[name].one_sided else samples
-        assert not {s.image_id for s in samples} & {s.image_id for s in test}
+        samples, test[name] = pictures_with(SETTINGS[name].num_images, first=0, at_least=12), asked
+        if SETTINGS[name].one_sided:
+            samples, test[name] = one_sided(samples), [sample for sample in asked if sample.answer in ("yes", "no")]
+        assert not {s.image_id for s in samples} & {s.image_id for s in asked}
         sequences = render_asked(loaded, samples, Wording(), with_answers=True)
         sets[name] = RenderedSet(sequences=sequences, image_ids=[sample.image_id for sample in samples])
     return Bench(loaded, sets, test)
@@ -153,19 +153,20 @@ def run_once(bench: Bench, name: str, cap: int | None, seed: int) -> dict[str, A
         "grad_norm": float(np.mean([record.grad_norm for record in records])),
         "last_losses": float(np.mean([record.loss for record in records[-len(records) // 5 :]])),
     }
-    row |= measure(bench)
+    row |= measure(loaded, bench.test[name])
     detach_adapter(loaded)
     return row | {"seconds": time.perf_counter() - began}
 
 
-def measure(bench: Bench) -> dict[str, Any]:
+def measure(loaded: LoadedModel, test: Sequence[Sample]) -> dict[str, Any]:
     """Ask the model as it stands the test questions: per-question values and their means."""
-    rows = answer_samples(bench.loaded, bench.test, Decoding(max_new_tokens=16), model="m", data="test")
+    rows = answer_samples(loaded, test, Decoding(max_new_tokens=16), model="m", data="test")
     answers = {answer.sample_id: answer for row in rows for answer in row}
-    by_id = {sample.id: sample for sample in bench.test}
-    right = score_answers(METRICS["exact_match"], by_id, [answers[sample.id] for sample in bench.test])
-    nll = [score.parts for score in reference_nll(bench.loaded, bench.test)]
+    by_id = {sample.id: sample for sample in test}
+    right = score_answers(METRICS["exact_match"], by_id, [answers[sample.id] for sample in test])
+    nll = [score.parts for score in reference_nll(loaded, test)]
     return {
+        "questions": len(test),
         "exact_match": sum(score.value or 0.0 for score in right) / len(right),
         "nll": sum(parts["nll"] for parts in nll) / sum(parts["tokens"] for parts in nll),
         "each_exact_match": "".join(str(int(score.value or 0)) for score in right),
@@ -201,9 +202,7 @@ def differences(test: Sequence[Sample], rows: Sequence[Mapping[str, Any]]) -> It
             if len(seeds) < 2:
                 continue
             by_seed = [runs[cap, seed][metric] - runs[SHUFFLED, seed][metric] for seed in seeds]
-            over_seeds = statistics.Estimate(
-                float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) / math.sqrt(len(seeds)), len(seeds) - 1
-            )
+            over_seeds = mean_of_seeds(by_seed)
             sides = ([scores_of(test, runs[at, seed], metric) for seed in seeds] for at in (cap, SHUFFLED))
             pairs = pair_scores(by_id, METRICS[metric], *sides)
             both = estimate_difference(METRICS[metric], pairs, "wrong")  # pyright: ignore
@@ -248,98 +247,6 @@ def price(folder: Path, batch_sizes: Sequence[int] = (16, 96), num_seeds: int = 
     return [{**row, "samples": len(samples), "questions_per_image": mean} for row in rows]
 
 
-def tables(rows: Sequence[Mapping[str, Any]], compared: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Write what each setting showed."""
-    for name in dict.fromkeys(row["setting"] for row in rows):
-        of_setting = [row for row in rows if row["setting"] == name]
-        entries = [entry for entry in compared if entry["setting"] == name]
-        one = of_setting[0]
-        yield from (
-            f"## {name}: {one['num_images']} pictures, batch_size {one['batch_size']}, "
-            f"learning_rate {one['learning_rate']:g}",
-            "",
-            f"{one['samples']:,} samples in {one['steps']} steps ({one['epochs']} epochs). Means over seeds, ± their "
-            "standard deviation; tokens and CPU time of training relative to shuffled.",
-            "",
-            "| branch_cap | seeds | pictures a step | exact match | reference nll | training loss, last fifth "
-            "| gradient norm | executed tokens | CPU time |",
-            "|---|---|---|---|---|---|---|---|---|",
-        )
-        of_cap = {cap: [row for row in of_setting if row["cap"] == cap] for cap in CAPS}
-        yield from (_condition(cap, runs, of_cap[SHUFFLED]) for cap, runs in of_cap.items() if runs)
-        yield from (
-            "",
-            "| grouped - shuffled | metric | difference | 95% over seeds | 95% over seeds and pictures | p, Holm "
-            "| could have detected: seeds | seeds and pictures |",
-            "|---|---|---|---|---|---|---|---|",
-        )
-        yield from map(_difference, entries)
-        yield ""
-        yield from (_sentence([entry for entry in entries if entry["metric"] == metric]) for metric in MEASURED)
-        yield ""
-
-
-def _condition(cap: int | None, runs: Sequence[Mapping[str, Any]], shuffled: Sequence[Mapping[str, Any]]) -> str:
-    def mean(key: str, of: Sequence[Mapping[str, Any]] = runs) -> float:
-        return float(np.mean([row[key] for row in of]))
-
-    spread = {key: float(np.std([row[key] for row in runs], ddof=min(1, len(runs) - 1))) for key in MEASURED}
-    return (
-        f"| {cap_name(cap)} | {len(runs)} | {mean('images_per_step'):.1f} "
-        f"| {mean('exact_match'):.2%} ± {spread['exact_match']:.2%} | {mean('nll'):.4f} ± {spread['nll']:.4f} "
-        f"| {mean('last_losses'):.3f} | {mean('grad_norm'):.2f} "
-        f"| {mean('executed_tokens') / mean('executed_tokens', shuffled):.2f} "
-        f"| {mean('train_cpu_seconds') / mean('train_cpu_seconds', shuffled):.2f} |"
-    )
-
-
-def _shown(entry: Mapping[str, Any], value: float) -> str:
-    return f"{100 * value:+.2f}" if entry["metric"] == "exact_match" else f"{value:+.4f}"
-
-
-def _difference(entry: Mapping[str, Any]) -> str:
-    seeds, images = (
-        " to ".join(_shown(entry, end) for end in entry[key]) for key in ("seed_interval", "image_interval")
-    )
-    detectable = (_shown(entry, entry[key])[1:] for key in ("seed_detectable", "image_detectable"))
-    unit = "exact match, points" if entry["metric"] == "exact_match" else "nll, nats per token"
-    return (
-        f"| {cap_name(entry['cap'])} | {unit} | {_shown(entry, entry['difference'])} | {seeds} | {images} "
-        f"| {entry['image_p_holm']:.3f} | {' | '.join(detectable)} |"
-    )
-
-
-def _sentence(entries: Sequence[Mapping[str, Any]]) -> str:
-    if not entries:
-        return ""
-    title = METRICS[entries[0]["metric"]].title
-    found = [entry for entry in entries if entry["image_p_holm"] < 0.05]
-    if found:
-        listed = ", ".join(f"branch_cap {cap_name(e['cap'])} by {_shown(e, e['difference'])}" for e in found)
-        return f"{title}: differs from shuffled with {listed}."
-    least = _shown(entries[0], max(entry["image_detectable"] for entry in entries))[1:]
-    return f"{title}: no difference from shuffled found; one of {least} would have been, at every cap."
-
-
-def price_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Write what the caps cost in tokens."""
-    one = rows[0]
-    yield from (
-        "## Tokens of an epoch over VQA-RAD at LLaVA-1.5's size",
-        "",
-        f"{one['samples']:,} training rows, {one['questions_per_image']:.2f} questions a picture; they share "
-        f"{SHARED_TOKENS} tokens, each adds {BRANCH_TOKENS} with its answer; counted, not run.",
-        "",
-        "| batch_size | branch_cap | executed tokens, million | times fewer than flat | relative to off |",
-        "|---|---|---|---|---|",
-    )
-    for row in rows:
-        yield (
-            f"| {row['batch_size']} | {cap_name(row['cap'])} | {row['executed'] / 1e6:.3f} "
-            f"| {row['flat'] / row['executed']:.2f} | {row['executed'] / row['off']:.2f} |"
-        )
-
-
 def main() -> None:
     """Carry out the runs that are missing, then write the tables."""
     shape = argparse.RawDescriptionHelpFormatter
@@ -368,21 +275,20 @@ def main() -> None:
             f"{row['train_cpu_seconds']:.0f} s of training, {row['seconds']:.0f} s in all",
             flush=True,
         )
-    done = [row for name in given.settings for row in done if row["setting"] == name]
-    compared = [
-        entry for name in given.settings for entry in differences(bench.test, [r for r in done if r["setting"] == name])
-    ]
+    of_setting = {name: [row for row in done if row["setting"] == name] for name in given.settings}
+    compared = [entry for name, rows in of_setting.items() for entry in differences(bench.test[name], rows)]
+    untrained = {name: measure(bench.loaded, bench.test[name]) for name in given.settings}
     priced = price(given.vqa_rad) if given.vqa_rad else []
-    untrained = measure(bench)
     text = "\n".join(
         [
             f"# Grouped against shuffled steps: {given.base} on {os.cpu_count()} CPU cores, {datetime.date.today()}",
             "",
             f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} thread(s); LoRA "
-            f"rank 16, alpha 32, dropout 0, rows of 512 tokens; {TEST_IMAGES} test pictures with {len(bench.test):,} "
-            f"questions; the untrained model: {untrained['exact_match']:.2%}, nll {untrained['nll']:.4f}.",
+            f"rank 16, alpha 32, dropout 0, rows of 512 tokens; {TEST_IMAGES} test pictures.",
             "",
-            *tables(done, compared),
+            f"    python {parser.prog} --num-seeds {given.num_seeds}{' --vqa-rad FOLDER' if given.vqa_rad else ''}",
+            "",
+            *tables(of_setting, compared, untrained),
             *(price_table(priced) if priced else ()),
             "",
         ]
@@ -390,7 +296,11 @@ def main() -> None:
     print(text)
     if given.out:
         given.out.write_text(text, encoding="utf-8")
-        kept = [{key: value for key, value in row.items() if not key.startswith("each_")} for row in done]
+        kept = [
+            {key: value for key, value in row.items() if not key.startswith("each_")}
+            for rows in of_setting.values()
+            for row in rows
+        ]
         content = {"runs": kept, "differences": compared, "price": priced}
         given.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

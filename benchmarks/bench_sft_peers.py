@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -64,6 +65,27 @@ UNSLOTH_BEST = {"checkpointing": False, "workers": 8}
 ARMS = {
     "sightline-tree": Arm(module="sightline", about="shared prefixes", options={"layout": "tree"}),
     "sightline-flat": Arm(module="sightline", about="the same engine, nothing shared", options={"layout": "flat"}),
+    "sightline-nf4": Arm(
+        module="sightline",
+        about="shared prefixes, 4-bit base",
+        options={"layout": "tree", "quantize": "nf4"},
+        needs_weights=True,
+    ),
+    "sightline-nf4-22": Arm(
+        module="sightline",
+        about="4-bit base in 22 GiB",
+        options={"layout": "tree", "quantize": "nf4", "memory_gib": 22},
+        needs_weights=True,
+    ),
+    "sightline-nf4-14": Arm(
+        module="sightline",
+        about="4-bit base in 14 GiB, half precision and SDPA as on a T4",
+        options={"layout": "tree", "quantize": "nf4", "memory_gib": 14, "old_card": True},
+        needs_weights=True,
+    ),
+    "sightline-qwen": Arm(
+        module="sightline", about="shared prefixes", options={"layout": "tree"}, shape="qwen2.5-vl-7b"
+    ),
     "plain": Arm(module="plain_loop", about="hand-written loop, bf16 adapters", micro_batch=8, options={"workers": 8}),
     "trl-defaults": Arm(
         module="trl_sft", about="TRL at its defaults: checkpointing", micro_batch=8, options={"checkpointing": True}
@@ -119,7 +141,7 @@ def workload_file(given: argparse.Namespace, shape: str) -> Path:
     return given.work / f"{shape} {given.questions} {given.branch_cap} {given.batch_size} {given.steps}.json"
 
 
-def prepare(given: argparse.Namespace, shape: str, *, weights: bool) -> None:
+def prepare(given: argparse.Namespace, shape: str) -> None:
     """Make a shape's folder and workload, unless an earlier call did."""
     import torch
 
@@ -131,14 +153,14 @@ def prepare(given: argparse.Namespace, shape: str, *, weights: bool) -> None:
             questions = with_exactly(questions, given.questions)
         name = f"exactly {given.questions} questions an image" if given.questions else "VQA-RAD, as it is"
         plan(
-            name,
+            name + (f", at most {given.branch_cap} together" if given.branch_cap else ""),
             questions,
             batch_size=given.batch_size,
             num_steps=given.warmup + given.steps,
             branch_cap=given.branch_cap,
             folder=folder,
         ).write(file)
-    if weights:
+    if given.weights:
         add_weights(folder, device="cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -153,10 +175,11 @@ def run_arm(given: argparse.Namespace) -> dict[str, Any]:
         micro_batch=given.micro_batch or arm.micro_batch,
         merged=arm.merged,
         num_trained=num_lora_parameters(shape, RANK),
-        scratch=given.work / "scratch",
+        scratch=given.work / "scratch" / given.arm,
     )
     watch = Watch(job=job, warmup=given.warmup)
-    job.scratch.mkdir(exist_ok=True)
+    shutil.rmtree(job.scratch, ignore_errors=True)
+    job.scratch.mkdir(parents=True)
     result: dict[str, Any] = {"arm": given.arm, "about": arm.about, "shape": shape, "rows": f"{job.micro_batch} rows"}
     compared = "" if job.workload.token_ids else "; token ids not compared: sightline does not know this family yet"
     result["workload"] = job.workload.name + compared
@@ -206,9 +229,18 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
 
 
+def child(given: argparse.Namespace, *more: str) -> list[str]:
+    """Write the command of a process that does one part of this one's work."""
+    command = [sys.executable, __file__, *more, "--options", given.options]
+    for option in ("data", "work", "batch_size", "warmup", "steps", "questions", "branch_cap", "micro_batch", "shape"):
+        value = getattr(given, option)
+        command += [] if value is None else [f"--{option.replace('_', '-')}", str(value)]
+    return command
+
+
 def start_arm(given: argparse.Namespace, name: str, seconds: float) -> dict[str, Any]:
-    """Run one arm in a process of its own, with its peers' packages and a time limit."""
-    file = given.work / "result.json"
+    """Run one arm in a process of its own, with its peer's packages and a time limit."""
+    file, log = given.work / "result.json", given.work / f"{name}.log"
     file.unlink(missing_ok=True)
     peers = dict(site.split("=", 1) for site in given.site).get(ARMS[name].module.removesuffix("_sft"))
     environment = {
@@ -218,28 +250,22 @@ def start_arm(given: argparse.Namespace, name: str, seconds: float) -> dict[str,
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    command = [sys.executable, __file__, "--arm", name, "--json", str(file)]
-    for option in ("work", "batch_size", "warmup", "steps", "questions", "branch_cap", "micro_batch", "shape"):
-        value = getattr(given, option)
-        if value is not None:
-            command += [f"--{option.replace('_', '-')}", str(value)]
-    command += ["--options", given.options]
     began = time.perf_counter()
-    with (given.work / f"{name}.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    with log.open("w", encoding="utf-8") as output:
+        command = child(given, "--arm", name, "--json", str(file))
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
             process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    log_end = (given.work / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-3000:]
     if file.is_file():
         result = json.loads(file.read_text(encoding="utf-8"))
     else:
         why = "out of time" if time.perf_counter() - began >= seconds else f"ended with {process.returncode}"
         result = {"arm": name, "about": ARMS[name].about, "error": why}
     if "error" in result:
-        result["log"] = log_end
+        result["log"] = log.read_text(encoding="utf-8", errors="replace")[-3000:]
     return {**result, "wall_seconds": time.perf_counter() - began}
 
 
@@ -288,11 +314,15 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=150, help="seconds an arm may take")
     parser.add_argument("--deadline", type=float, default=3600, help="seconds after which no arm is started")
     parser.add_argument("--arm", help="run this one in this process")
+    parser.add_argument("--prepare", help="make this shape's folder and workload in this process")
+    parser.add_argument("--weights", action="store_true", help="with --prepare: weights too")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     if given.arm:
-        result = run_arm(given)
-        given.json.write_text(json.dumps(result), encoding="utf-8")
+        given.json.write_text(json.dumps(run_arm(given)), encoding="utf-8")
+        return
+    if given.prepare:
+        prepare(given, given.prepare)
         return
     if not given.data:
         print(f"{Path(__file__).name}: needs --data and --arms; nothing is measured. See --help")
@@ -301,7 +331,8 @@ def main() -> None:
     names = given.arms.split(",")
     for shape in dict.fromkeys(given.shape or ARMS[name].shape for name in names):
         of_shape = [ARMS[name] for name in names if (given.shape or ARMS[name].shape) == shape]
-        prepare(given, shape, weights=any(arm.needs_weights for arm in of_shape))
+        weights = ["--weights"] if any(arm.needs_weights for arm in of_shape) else []
+        subprocess.run(child(given, "--prepare", shape, *weights), check=True)  # apart: it would keep device memory
     print(f"prepared in {time.perf_counter() - began:.0f} s", flush=True)
     results: list[dict[str, Any]] = []
     command = f"python benchmarks/{Path(__file__).name} {shlex.join(sys.argv[1:])}"

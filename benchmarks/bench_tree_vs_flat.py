@@ -1,6 +1,6 @@
 """How much faster a tree trains than the same samples without sharing, by questions an image, in one run.
 
-    python benchmarks/bench_tree_vs_flat.py [--base builtin:tiny] [--batch-size 96] [--steps 3] [--out FILE]
+    python benchmarks/bench_tree_vs_flat.py [--base builtin:tiny | --shape llava-7b] [--batch-size 96] [--out FILE]
 
 Both layouts train a LoRA adapter on the same samples in the same steps; that token ids and targets agree is asserted.
 Each layout takes the row length at which it is fastest here. Layouts alternate, step by step, and the median counts.
@@ -13,6 +13,7 @@ import datetime
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 from sightline.data.phantom import phantom_samples
 from sightline.models.adapters import attach_lora, detach_adapter
 from sightline.models.forward import row_logprobs
-from sightline.models.loading import LoadedModel, load_model
+from sightline.models.loading import LoadedModel, load_family, load_model, wrap_model
 from sightline.records import Sample
 from sightline.training.losses import sft_loss
 from sightline.trees.render import Rendered, render
@@ -31,7 +32,7 @@ from sightline.trees.row import Row
 from sightline.trees.sampler import step_rows
 
 Layout = Literal["tree", "flat"]
-ROW_TOKENS = (256, 512, 1024, 2048)
+ROW_TOKENS = {"cpu": (256, 512, 1024, 2048), "cuda": (16384,)}
 
 
 def samples_with(questions: int, batch_size: int, num_steps: int) -> list[Sample]:
@@ -86,7 +87,8 @@ def measure(loaded: LoadedModel, questions: int, batch_size: int, num_steps: int
         loaded.features.of([key for row in rows(step, "tree", 2048) for key in row.pictures])
     best: dict[Layout, int] = {}
     for layout in ("tree", "flat"):
-        tried = {n: min(train_step(loaded, rows(0, layout, n)) for _ in range(2)) for n in ROW_TOKENS}
+        lengths = ROW_TOKENS[loaded.device.type]
+        tried = {n: min(train_step(loaded, rows(0, layout, n)) for _ in range(2)) for n in lengths}
         best[layout] = min(tried, key=lambda n: tried[n])
     seconds: dict[Layout, list[float]] = {"tree": [], "flat": []}
     executed: dict[Layout, int] = {"tree": 0, "flat": 0}
@@ -109,32 +111,46 @@ def measure(loaded: LoadedModel, questions: int, batch_size: int, num_steps: int
     }
 
 
+def of_shape(shape: str) -> LoadedModel:
+    """Make a model of real shape with random weights, and a tokenizer trained on the questions."""
+    from models_of_real_shape import build_model, make_folder
+
+    texts = [text for sample in phantom_samples(50) for text in (sample.messages[-1].text, sample.answer)]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        make_folder(shape, texts, Path(folder))
+        module = build_model(Path(folder), device=device.type).eval().requires_grad_(False)
+        return wrap_model(shape, module, load_family(folder), device)
+
+
 def main() -> None:
     """Measure, print a table, and write it with what it was measured on."""
     parser = argparse.ArgumentParser(
         "benchmarks/bench_tree_vs_flat.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--base", default="builtin:tiny")
+    parser.add_argument("--shape", help="random weights of this real shape instead: llava-7b")
     parser.add_argument("--batch-size", type=int, default=96)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--questions", type=int, nargs="+", default=[1, 2, 6, 12])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.manual_seed(0)
-    loaded = load_model(given.base)
+    loaded = of_shape(given.shape) if given.shape else load_model(given.base)
     attach_lora(loaded, rank=16, alpha=32)
     loaded.module.train()
     results = [measure(loaded, questions, given.batch_size, given.steps) for questions in given.questions]
     detach_adapter(loaded)
     device = torch.cuda.get_device_name() if loaded.device.type == "cuda" else f"{os.cpu_count()} CPU cores"
+    which = f"--shape {given.shape}" if given.shape else f"--base {given.base}"
     lines = [
-        f"# Tree against flat: {given.base} on {device}, {datetime.date.today()}",
+        f"# Tree against flat: {given.shape or given.base} on {device}, {datetime.date.today()}",
         "",
         f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, "
         f"{loaded.dtype}; LoRA rank 16, dropout 0, {given.batch_size} samples a step, median of {given.steps} steps; "
         "forward and backward, vision features kept.",
         "",
-        f"    python {parser.prog} --base {given.base} --batch-size {given.batch_size} --steps {given.steps}",
+        f"    python {parser.prog} {which} --batch-size {given.batch_size} --steps {given.steps}",
         "",
         "| questions an image | flat samples/s | tree samples/s | speed-up | flat tokens/s | tree tokens/s | "
         "tokens fewer | row tokens, flat / tree |",

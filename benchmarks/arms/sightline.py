@@ -11,7 +11,14 @@ from arms.watch import ALPHA, CLIP, LEARNING_RATE, RANK, Job, Watch, adapter_typ
 
 
 def train(
-    job: Job, watch: Watch, *, layout: Literal["tree", "flat"], row_tokens: int | Literal["auto"] = "auto"
+    job: Job,
+    watch: Watch,
+    *,
+    layout: Literal["tree", "flat"],
+    row_tokens: int | Literal["auto"] = "auto",
+    quantize: Literal["nf4", "int8"] | None = None,
+    memory_gib: float | None = None,
+    old_card: bool = False,
 ) -> dict[str, Any]:
     """Train the job.
 
@@ -20,11 +27,14 @@ def train(
         watch: times.
         layout: whether prefixes are shared.
         row_tokens: tokens of one forward pass.
+        quantize: how the base is stored; such an arm loads it by path.
+        memory_gib: most memory to use; all there is by default.
+        old_card: pretend that the card has neither bfloat16 nor Triton, as a T4: half precision and SDPA.
     """
     import torch
 
     from sightline.models.adapters import attach_lora
-    from sightline.models.loading import load_family, wrap_model
+    from sightline.models.loading import load_family, load_model, wrap_model
     from sightline.study import Training
     from sightline.training.loop import RenderedSet
     from sightline.training.loop import train as train_steps
@@ -33,8 +43,13 @@ def train(
 
     family = load_family(str(job.folder))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = build_model(job.folder, device=device.type).eval().requires_grad_(False)
-    loaded = wrap_model(str(job.folder), module, family, device)
+    if old_card:
+        torch.cuda.get_device_capability = lambda device=None: (7, 5)
+    if quantize:
+        loaded = load_model(str(job.folder), family, precision="fp16" if old_card else "auto", quantize=quantize)
+    else:
+        module = build_model(job.folder, device=device.type).eval().requires_grad_(False)
+        loaded = wrap_model(str(job.folder), module, family, device)
     samples = [as_sample(number, question) for number, question in enumerate(job.workload.questions)]
     loaded.features.register([picture for sample in samples for picture in sample.pictures])
     data = RenderedSet(
@@ -65,10 +80,12 @@ def train(
     )
     losses = []
     watch.begin()
-    for record in train_steps(loaded, data, settings):
+    for record in train_steps(loaded, data, settings, memory_gib=memory_gib):
         watch.step_done(num_questions=record.samples, executed_tokens=record.executed_tokens)
         losses.append(record.loss)
-    return {"first_loss": losses[0], "adapters": adapter_type(loaded.module), "pass": f"rows of {row_tokens} tokens"}
+    layers = "stock" if loaded.decoder is None else loaded.decoder.kernels.__name__.rpartition(".")[2]
+    ran = f"rows of {row_tokens} tokens, {layers}"
+    return {"first_loss": losses[0], "adapters": adapter_type(loaded.module), "pass": ran}
 
 
 def _check(job: Job, rows: Any, step: tuple[int, ...]) -> None:

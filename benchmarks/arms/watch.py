@@ -135,7 +135,8 @@ class Watch:
         if self.job.merged:  # other prompts by design; what is learnt must still be the same
             found, expected = [label for label in labels if label != NOT_LEARNT], workload.learnt(numbers)
         if found != expected:
-            raise ValueError(f"row {self._num_rows} (questions {numbers}): {found} is run, not {expected}")
+            asked = [workload.questions[number].question for number in numbers]
+            raise ValueError(f"row {self._num_rows} {asked}: {str(found)[-300:]} is run, not {str(expected)[-300:]}")
 
 
 def adapter_type(model: Any) -> str:

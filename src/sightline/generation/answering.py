@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,15 @@ from sightline.storage import json_line, write_file
 from sightline.trees.render import Rendered, Shape, render, reword
 from sightline.trees.row import Row
 from sightline.trees.sampler import step_rows
+
+CPU_ROW = 2048
+"""Most tokens of a row on the CPU, where longer rows are not faster."""
+
+GPU_ROW = 12_288
+"""Most tokens of a row on a CUDA device; longer ones keep it no busier."""
+
+CACHE_SHARE = 1 / 4
+"""Share of a CUDA device's memory, the weights' own left out, that a row's keys and values may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +69,18 @@ def render_asked(
     return rendered
 
 
+def row_length(loaded: LoadedModel) -> int:
+    """Choose how many tokens a row of prompts has at most: by model and device alone, so that it is the same again."""
+    if loaded.device.type != "cuda":
+        return CPU_ROW
+    config: Any = loaded.family.language_model(loaded.inner).config
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    values = 2 * config.num_hidden_layers * config.num_key_value_heads * head_width
+    weights = sum(parameter.nbytes for parameter in loaded.inner.parameters())
+    room = CACHE_SHARE * (torch.cuda.get_device_properties(loaded.device).total_memory - weights)
+    return max(CPU_ROW, min(GPU_ROW, int(room / (values * loaded.dtype.itemsize)) // 1024 * 1024))
+
+
 def answer_samples(
     loaded: LoadedModel,
     samples: Sequence[Sample],
@@ -67,7 +89,7 @@ def answer_samples(
     model: str,
     data: str,
     wording: Wording | None = None,
-    row_tokens: int = 2048,
+    row_tokens: int | None = None,
     done: Mapping[tuple[str, int], Answer] | None = None,
 ) -> Iterator[list[Answer]]:
     """Generate answers, a row's at a time.
@@ -81,7 +103,7 @@ def answer_samples(
         model: its name in the study, written into the answers.
         data: the set's name, written into the answers.
         wording: how the questions are put.
-        row_tokens: most prompt tokens of a row; a longer prompt has a row of its own.
+        row_tokens: most prompt tokens of a row, by default `row_length`; a longer prompt has a row of its own.
         done: answers that exist, by sample and k. Rows they cover wholly are not answered again.
 
     Yields:
@@ -89,7 +111,7 @@ def answer_samples(
     """
     wording = wording or Wording()
     prompts = render_asked(loaded, samples, wording)
-    longest = max([row_tokens, *map(len, prompts)])
+    longest = max([row_tokens or row_length(loaded), *map(len, prompts)])
     drawn = decoding.temperature > 0 and decoding.num_beams == 1
     askers = {number: [number] for number in range(len(prompts))} if drawn else _same_prompts(prompts)
     rows = step_rows(
@@ -98,35 +120,46 @@ def answer_samples(
         image_ids=[sample.image_id for sample in samples],
         row_tokens=longest,
     )
-    done = done or {}
-    for row in rows:
-        asked = [number for branch in row.branches for number in askers[branch]]
-        if all((samples[number].id, k) in done for number in asked for k in range(decoding.samples)):
-            continue
-        leaves = [
-            Leaf(branch=number, sample_id=samples[branch].id, k=k)
-            for number, branch in enumerate(row.branches)
-            for k in range(decoding.samples if drawn else 1)
-        ]
-        if decoding.num_beams > 1:
-            generated = [_beams(loaded, prompts[row.branches[leaf.branch]], decoding) for leaf in leaves]
-        else:
-            generated = decode_row(loaded, row, leaves, decoding)
-        yield [
-            Answer(
-                sample_id=samples[number].id,
-                model=model,
-                data=data,
-                template=wording.name,
-                k=k,
-                text=loaded.family.chat.decode(tokens),
-                finish_reason="stop" if tokens and tokens[-1] in loaded.end_token_ids else "length",
-                num_tokens=len(tokens),
-            )
-            for leaf, tokens in zip(leaves, generated, strict=True)
-            for number in askers[row.branches[leaf.branch]]
-            for k in ([leaf.k] if drawn else range(decoding.samples))
-        ]
+    done, end_token_ids = done or {}, loaded.end_token_ids
+    rows = [
+        row
+        for row in rows
+        if any(
+            (samples[number].id, k) not in done
+            for branch in row.branches
+            for number in askers[branch]
+            for k in range(decoding.samples)
+        )
+    ]
+    with loaded.features.expecting(key for row in rows for key in row.pictures):
+        for row in rows:
+            leaves = [
+                Leaf(branch=number, sample_id=samples[branch].id, k=k)
+                for number, branch in enumerate(row.branches)
+                for k in range(decoding.samples if drawn else 1)
+            ]
+            if decoding.num_beams > 1:
+                generated = [_beams(loaded, prompts[row.branches[leaf.branch]], decoding) for leaf in leaves]
+            else:
+                generated = decode_row(loaded, row, leaves, decoding)
+            answers: list[Answer] = []
+            for leaf, tokens in zip(leaves, generated, strict=True):
+                text = loaded.family.chat.decode(tokens)
+                answers += [
+                    Answer(
+                        sample_id=samples[number].id,
+                        model=model,
+                        data=data,
+                        template=wording.name,
+                        k=k,
+                        text=text,
+                        finish_reason="stop" if tokens and tokens[-1] in end_token_ids else "length",
+                        num_tokens=len(tokens),
+                    )
+                    for number in askers[row.branches[leaf.branch]]
+                    for k in ([leaf.k] if drawn else range(decoding.samples))
+                ]
+            yield answers
 
 
 def _same_prompts(prompts: Sequence[Rendered]) -> dict[int, list[int]]:
@@ -196,7 +229,7 @@ def read_partial(path: Path) -> list[Answer]:
 
 
 def reference_nll(
-    loaded: LoadedModel, samples: Sequence[Sample], *, wording: Wording | None = None, row_tokens: int = 2048
+    loaded: LoadedModel, samples: Sequence[Sample], *, wording: Wording | None = None, row_tokens: int | None = None
 ) -> list[Score]:
     """Score how likely the model finds each reference answer: metric "nll", nats, with its number of tokens."""
     sequences = render_asked(loaded, samples, wording or Wording(), with_answers=True)
@@ -204,10 +237,10 @@ def reference_nll(
         range(len(samples)),
         rendered=sequences.__getitem__,
         image_ids=[sample.image_id for sample in samples],
-        row_tokens=max([row_tokens, *map(len, sequences)]),
+        row_tokens=max([row_tokens or row_length(loaded), *map(len, sequences)]),
     )
     found: dict[int, tuple[float, float]] = {}
-    with torch.no_grad():
+    with torch.no_grad(), loaded.features.expecting(key for row in rows for key in row.pictures):
         for row in rows:
             nll_K = -branch_sums(row, row_logprobs(loaded, row)).double().cpu()
             tokens_K = np.bincount(row.branch_M, weights=row.weight_M, minlength=len(row.branches))

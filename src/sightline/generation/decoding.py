@@ -58,11 +58,13 @@ def reserve_slots(row: Row, leaves: Sequence[Leaf], max_new_tokens: int) -> Slot
     leaves_at = np.bincount(anchors, minlength=len(row))
     before = np.concatenate([[0], np.cumsum(leaves_at)]) * max_new_tokens  # slots reserved before a place
     token_T = np.arange(len(row)) + before[:-1]
-    earlier = [int(np.sum(anchors[:number] == anchor)) for number, anchor in enumerate(anchors)]
+    in_order = np.argsort(anchors, kind="stable")
+    earlier = np.empty_like(anchors)  # leaves before this one at the same place
+    earlier[in_order] = np.arange(len(anchors)) - np.searchsorted(anchors[in_order], anchors[in_order])
     return Slots(
         token_T=token_T,
         end_T=row.subtree_end_T + before[row.subtree_end_T],
-        leaf_N=token_T[anchors] + 1 + np.asarray(earlier) * max_new_tokens,
+        leaf_N=token_T[anchors] + 1 + earlier * max_new_tokens,
     )
 
 
@@ -81,57 +83,47 @@ def decode_row(loaded: LoadedModel, row: Row, leaves: Sequence[Leaf], decoding: 
     from transformers import DynamicCache
 
     language_model, head = loaded.family.language_model(loaded.inner), loaded.family.head(loaded.inner)
-    ends = set(loaded.end_token_ids)
-    slots = reserve_slots(row, leaves, decoding.max_new_tokens)
+    longest, ends = decoding.max_new_tokens, np.asarray(loaded.end_token_ids)
+    slots = reserve_slots(row, leaves, longest)
     anchors = np.asarray([row.paths[leaf.branch][-1] for leaf in leaves])
-    generators = [leaf_generator(decoding.seed, leaf.sample_id, leaf.k) for leaf in leaves]
-    cache = DynamicCache(config=language_model.config)  # pyright: ignore
+    drawn = decoding.temperature != 0
+    generators = [leaf_generator(decoding.seed, leaf.sample_id, leaf.k) for leaf in leaves] if drawn else []
+    cache = DynamicCache(config=language_model.config) if longest > 1 else None  # pyright: ignore
     # What the cache holds, token by token: its slot and where its subtree ends.
-    slot_C, end_C = slots.token_T, slots.end_T
-    answers: list[list[int]] = [[] for _ in leaves]
+    slot_C, end_C = on_device(slots.token_T, loaded.device), on_device(slots.end_T, loaded.device)
+    tokens_NL = np.zeros((len(leaves), longest), dtype=np.int64)
+    lengths_N = np.zeros(len(leaves), dtype=np.int64)
+    active = np.arange(len(leaves))
 
     with torch.no_grad():
         # Slots grow with places, so among the prompts' own tokens the rule reads the same in both.
         places, leaf_place = np.unique(anchors, return_inverse=True)
         hidden_SD = hidden_states_at(loaded, row, places, cache=cache)
         logits_NV = head(hidden_SD.index_select(0, on_device(leaf_place, loaded.device)))
-        active = list(range(len(leaves)))
-        while True:
-            chosen = choose_tokens(logits_NV.float(), decoding, [generators[leaf] for leaf in active])
-            for leaf, token in zip(active, chosen, strict=True):
-                answers[leaf].append(token)
-            active = [
-                leaf
-                for leaf, token in zip(active, chosen, strict=True)
-                if token not in ends and len(answers[leaf]) < decoding.max_new_tokens
-            ]
-            if not active:
-                return answers
-            done = np.asarray([len(answers[leaf]) - 1 for leaf in active])
-            slot_N = slots.leaf_N[active] + done
-            slot_C = np.concatenate([slot_C, slot_N])
-            end_C = np.concatenate([end_C, slots.leaf_N[active] + decoding.max_new_tokens])
-            tokens_N = torch.tensor([answers[leaf][-1] for leaf in active], device=loaded.device)
+        for step in range(longest):
+            chosen = choose_tokens(logits_NV.float(), decoding, [generators[leaf] for leaf in active] if drawn else [])
+            tokens_NL[active, step] = chosen
+            lengths_N[active] = step + 1
+            active = active[~np.isin(chosen, ends)]
+            if not len(active) or step + 1 == longest:
+                break
+            slot_N = on_device(slots.leaf_N[active] + step, loaded.device)
+            slot_C = torch.cat([slot_C, slot_N])
+            end_C = torch.cat([end_C, on_device(slots.leaf_N[active] + longest, loaded.device)])
+            tokens_N = on_device(tokens_NL[active, step], loaded.device)
             hidden_ND = language_model(
                 inputs_embeds=language_model.get_input_embeddings()(tokens_N)[None],  # pyright: ignore
-                attention_mask=_mask(slot_N, slot_C, end_C, loaded.device),
-                position_ids=_next_positions(row, anchors[active], done, loaded.device),
+                # The rule, on slots: bool[1, 1, N, C].
+                attention_mask=((slot_C[None] <= slot_N[:, None]) & (slot_N[:, None] < end_C[None]))[None, None],
+                position_ids=_next_positions(row, anchors[active], step, loaded.device),
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[0]
             logits_NV = head(hidden_ND)
+    return [tokens[:length].tolist() for tokens, length in zip(tokens_NL, lengths_N, strict=True)]
 
 
-def _mask(
-    query_slots: NDArray[np.int64], slot_C: NDArray[np.int64], end_C: NDArray[np.int64], device: torch.device
-) -> Tensor:
-    """Evaluate the rule on slots: bool[1, 1, queries, C]."""
-    query = query_slots[:, None]
-    return torch.from_numpy((slot_C[None] <= query) & (query < end_C[None])).to(device)[None, None]
-
-
-def _next_positions(row: Row, anchors: NDArray[np.int64], done: NDArray[np.int64], device: torch.device) -> Tensor:
+def _next_positions(row: Row, anchors: NDArray[np.int64], step: int, device: torch.device) -> Tensor:
     """Positions of the new tokens: on every axis one after the highest of the prompt's last token, then counting on."""
     highest_N = row.positions_AT[:, anchors].max(axis=0)
-    positions_AN = np.tile(highest_N + 1 + done, (len(row.positions_AT), 1))
-    return stock_positions(torch.from_numpy(positions_AN).to(device))
+    return stock_positions(on_device(np.tile(highest_N + 1 + step, (len(row.positions_AT), 1)), device))

@@ -148,6 +148,18 @@ def row_logprobs(loaded: LoadedModel, row: Row) -> Tensor:
     return logprobs_SV.flatten().index_select(0, flat_M)
 
 
+def set_recompute(loaded: LoadedModel, wanted: bool) -> None:
+    """Choose whether training keeps only what enters each layer and computes the rest again for the backward pass."""
+    loaded.recompute = wanted
+    language_model: Any = loaded.family.language_model(loaded.inner)
+    # Renamed in transformers 5.2x; the old name warns there.
+    kind = "activation" if hasattr(language_model, "activation_checkpointing_enable") else "gradient"
+    if wanted:
+        getattr(language_model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+    else:
+        getattr(language_model, f"{kind}_checkpointing_disable")()
+
+
 def branch_sums(row: Row, values_M: Tensor) -> Tensor:
     """Add up values over each branch's targets, with their weights: [K]."""
     weight_M = torch.from_numpy(row.weight_M).to(values_M)

@@ -97,6 +97,11 @@ class Llava:
         """See `Family`."""
         return PictureView(features_ND=module.model.get_image_features(**inputs).pooler_output[0])  # pyright: ignore
 
+    def picture_views(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> list[PictureView]:
+        """See `features.OneShape`."""
+        seen = module.model.get_image_features(**inputs).pooler_output  # pyright: ignore
+        return [PictureView(features_ND=features_ND.clone()) for features_ND in seen]
+
     def vision_modules(self, module: nn.Module) -> dict[str, nn.Module]:
         """See `Family`."""
         return {"vision": module.model.vision_tower, "projector": module.model.multi_modal_projector}  # pyright: ignore

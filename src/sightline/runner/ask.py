@@ -11,7 +11,8 @@ from sightline.generation.sampling import Decoding
 from sightline.models.adapters import detach_adapter, load_adapter
 from sightline.models.loading import LoadedModel, load_model
 from sightline.records import Message, Sample
-from sightline.study import load_study, model_location
+from sightline.runner.prepare import base_of, common_setting, study_family
+from sightline.study import load_study, plan_study
 
 
 def ask_model(model: str, image: Path, question: str, *, max_new_tokens: int = 64) -> dict[str, str]:
@@ -49,7 +50,14 @@ def ask_model(model: str, image: Path, question: str, *, max_new_tokens: int = 6
     folder = Path(directory) / "models" / name
     if name != "base" and not folder.is_dir():
         raise MissingDataError(f"{directory} has no model {name!r}; it has {', '.join(_made(Path(directory)))}")
-    loaded = load_model(model_location(study, study.base))
+    plan = plan_study(study)
+    location = base_of(study, plan, name)
+    loaded = load_model(  # as it was trained and asked in the study
+        location,
+        study_family(study, plan, location),
+        precision=common_setting(plan, "precision", study.hardware.precision),  # pyright: ignore
+        quantize=common_setting(plan, "quantize", None),  # pyright: ignore
+    )
     answers = {"base": answer(loaded, "base")}
     if name != "base":
         load_adapter(loaded, folder)

@@ -92,7 +92,8 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
         from sightline.runner.make import Shelf, make_model, refuse_changed
 
         spend = functools.partial(_spend, study.budget.gpu_hours, accelerator, clock)
-        shelf = Shelf(prepared, out, device=accelerator.device if accelerator else None)
+        families = {model_location(study, study.base): family}
+        shelf = Shelf(prepared, out, device=accelerator.device if accelerator else None, families=families)
         hashes = set_hashes(prepared.sets)
         for run in plan.runs:
             refuse_changed(run, shelf, hashes)

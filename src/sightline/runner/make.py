@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import MissingDataError, StudyError
 from sightline.models.adapter_files import adapter_files, base_of_adapter, fetch_adapter
 from sightline.models.adapters import adapter_shape, attach_lora, detach_adapter, load_adapter, save_adapter
+from sightline.models.forward import set_recompute
 from sightline.models.loading import LoadedModel, base_identity, load_model
 from sightline.models.quantize import quantization_of
 from sightline.runner.display import Display
-from sightline.runner.prepare import Prepared, common_setting, render_samples, study_family
+from sightline.runner.prepare import Prepared, base_of, common_setting, render_samples, study_family
 from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of, what_differs
 from sightline.study import Lora, StepRun, Training, model_location
 from sightline.study.loading import differences
@@ -35,16 +36,20 @@ class Shelf:
         prepared: the study's data and plan.
         out: the study's directory.
         device: where to compute; None chooses.
+        families: what renders for bases that are known already, by location.
     """
 
-    def __init__(self, prepared: Prepared, out: Path, device: object = None) -> None:
+    def __init__(
+        self, prepared: Prepared, out: Path, device: object = None, families: Mapping[str, Family] | None = None
+    ) -> None:
         self.prepared, self.out, self.device = prepared, out, device
         plan = prepared.plan
         # Every answer depends on these, so all steps must agree, and `base` is asked in the same way as the tuned.
         self.precision: Any = common_setting(plan, "precision", prepared.study.hardware.precision)
         self.quantize: Any = common_setting(plan, "quantize", None)
         self._loaded: LoadedModel | None = None
-        self._families: dict[str, Family] = {}
+        self._families: dict[str, Family] = dict(families or {})
+        self._identities: dict[str, str] = {}
         self._fetched: dict[str, Path] = {}
 
     def _family(self, location: str) -> Family:
@@ -52,14 +57,14 @@ class Shelf:
             self._families[location] = study_family(self.prepared.study, self.prepared.plan, location)
         return self._families[location]
 
+    def _base_identity(self, location: str) -> str:
+        if location not in self._identities:
+            self._identities[location] = base_identity(location)
+        return self._identities[location]
+
     def base_of(self, model: str) -> str:
         """Name the base a model sits on, as a location."""
-        study = self.prepared.study
-        parents = {run.name: run.parents for run in self.prepared.plan.runs}
-        while model in parents:
-            model = parents[model][0]
-        other = study.models.get(model)
-        return model_location(study, other.base if other and other.base else study.base)
+        return base_of(self.prepared.study, self.prepared.plan, model)
 
     def base(self, location: str) -> LoadedModel:
         """Give a bare base, loading it if another one is in memory."""
@@ -110,7 +115,7 @@ class Shelf:
         """Name exactly what a model is: its base as it is stored and run, and its adapter's bytes."""
         folder, base = self.adapter_folder(model), self.base_of(model)
         named = {
-            "base": base_identity(base),
+            "base": self._base_identity(base),
             "rendering": self._family(base).rendering_sha256,
             "precision": str(self.precision),
             "quantize": str(quantization_of(base, self.quantize)),
@@ -211,6 +216,8 @@ def make_model(
         if run.parent in shelf.prepared.study.models:
             display.say(f"{run.name}: goes on with {run.parent}: {_agreed_shape(run, adapter_shape(loaded))}")
 
+    set_recompute(loaded, settings.gradient_checkpointing)
+    memory_gib = shelf.prepared.study.hardware.memory_gib
     work = folder.parent / f".{run.name}.work"
     rows = []
     steps = train(
@@ -222,8 +229,11 @@ def make_model(
         checkpoints=work,
         made_from=made_from,
         accelerator=accelerator,
+        memory_gib=None if memory_gib == "auto" else memory_gib,
     )
     first = next(steps, None)
+    if loaded.unfused:
+        display.say(f"{run.name}: runs by stock modules, more slowly: {loaded.unfused}")
     if first is not None:
         tracked = shelf.prepared.study.track
         is_main = accelerator is None or accelerator.is_main_process

@@ -170,6 +170,15 @@ def study_family(study: Study, plan: Plan, location: str) -> Family:
     )
 
 
+def base_of(study: Study, plan: Plan, model: str) -> str:
+    """Name the base a model sits on, as a location: that of the first model it was made from."""
+    parents = {run.name: run.parents for run in plan.runs}
+    while model in parents:
+        model = parents[model][0]
+    other = study.models.get(model)
+    return model_location(study, other.base if other and other.base else study.base)
+
+
 def wording_of(plan: Plan, text: str) -> tuple[str, str | None]:
     """Return the question's wording with the steps' suffix, and their system turn."""
     suffix = str(common_setting(plan, "question_suffix", ""))
@@ -185,7 +194,14 @@ def render_samples(prepared: Prepared, family: Family, names: Sequence[str], set
 def _render_set(prepared: Prepared, family: Family, name: str, settings: Training) -> list[Rendered]:
     from sightline.trees.render import render, reword
 
-    key = (name, settings.train_on, settings.eos, settings.question_suffix, str(settings.system))
+    key = (
+        name,
+        family.rendering_sha256,
+        settings.train_on,
+        settings.eos,
+        settings.question_suffix,
+        str(settings.system),
+    )
     if key not in prepared.rendered:
         prepared.rendered[key] = [
             render(

@@ -31,7 +31,6 @@ from sightline.study.training import Training
 
 UNBUILT_METHODS = ("dpo", "average", "critique", "best_of", "choose")
 UNBUILT_TRAINING = (  # any value but the default
-    "gradient_checkpointing",
     "offload",
     "stages",
 )
@@ -224,10 +223,6 @@ def _unbuilt(study: Study) -> Iterable[str]:
             value = getattr(run.training, name)
             if value != Training.model_fields[name].default:
                 yield f"{run.name}: {name} = {value!r}"
-        if run.training and run.training.precision == "fp16":
-            yield f"{run.name}: precision = 'fp16' (it needs loss scaling)"
-    if study.hardware.memory_gib != "auto":
-        yield "hardware.memory_gib"
     for name, data in study.data.items():
         for field in UNBUILT_DATA:
             if getattr(data, field):

@@ -54,7 +54,9 @@ class Training(Keys):
     """Samples per optimizer step, over all ranks."""
     row_tokens: int | Literal["auto"] = key("auto", "`hardware.row_tokens`")
     """Tokens per micro-batch; gradient accumulation follows from it. `auto`: as `hardware` says."""
-    branch_cap: int | None = key(None, "questions of an image share most when they stay together", ge=1)
+    branch_cap: int | None = key(
+        12, "our own measurement: nothing lost, and no more tokens unless images have more questions", ge=1
+    )
     """Most questions of one image that stay together when samples are shuffled; null: batch_size."""
     layout: Literal["tree", "flat"] = key("tree", "same numbers as flat, each picture computed once")
     """`tree` shares common prefixes; `flat` is the reference without sharing."""

@@ -55,6 +55,11 @@ class Batch:
     own: Sequence[tuple[int, Row]]
     total_weight: float
 
+    @property
+    def pictures(self) -> list[str]:
+        """Keys of the pictures that this rank's rows show, in their order."""
+        return list(dict.fromkeys(key for _, row in self.own for key in row.pictures))
+
 
 class Plan:
     """Which samples come in which step, epoch after epoch.

@@ -57,11 +57,14 @@ def choose_row_tokens(
     """
     if loaded.device.type != "cuda":
         return asked if asked != "auto" else max(longest, CPU_ROW)
-    free, total = torch.cuda.mem_get_info(loaded.device)
-    limit = torch.cuda.memory_reserved(loaded.device) + free
+    device = torch.device(
+        "cuda", loaded.device.index if loaded.device.index is not None else torch.cuda.current_device()
+    )
+    free, total = torch.cuda.mem_get_info(device)
+    limit = torch.cuda.memory_reserved(device) + free
     if memory_gib is not None:
         limit = min(limit, int(memory_gib * 2**30))
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), loaded.device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
     if asked != "auto":
         return asked
     steps = plan_epoch(data.image_ids, batch_size=batch_size, branch_cap=branch_cap, seed=seed, epoch=0)[:16]

@@ -167,58 +167,64 @@ def train(
         torch.set_rng_state(state.random_state)
 
     batch = plan.batch(state.step) if state.step < plan.num_steps else None
-    while batch is not None:
-        began = time.perf_counter()
-        rate = learning_rate_at(
-            state.step,
-            num_steps=plan.num_steps,
-            peak=settings.learning_rate,
-            warmup=settings.warmup,
-            schedule=settings.schedule,
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss_sum = _run_rows(loaded, batch, loss, scaler, seed=seed, step=state.step)
-        loss_sum = _add_up(accelerator, parameters, loss_sum)
-        scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip)
-        scaler.step(optimizer)  # as it is, unless gradients of half precision overflowed
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        # The next step is laid out while the device still works on this one; only then is its loss waited for.
-        upcoming = plan.batch(state.step + 1) if state.step + 1 < plan.num_steps else None
-        loss_value, grad_norm = torch.stack([loss_sum, norm.to(loss_sum)]).tolist()
-        _refuse_no_number(state.step, batch, loss_value, grad_norm, scaler)
+    with loaded.features.expecting(batch.pictures if batch else ()):
+        while batch is not None:
+            began = time.perf_counter()
+            rate = learning_rate_at(
+                state.step,
+                num_steps=plan.num_steps,
+                peak=settings.learning_rate,
+                warmup=settings.warmup,
+                schedule=settings.schedule,
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss_sum = _run_rows(loaded, batch, loss, scaler, seed=seed, step=state.step)
+            loss_sum = _add_up(accelerator, parameters, loss_sum)
+            scaler.unscale_(optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip)
+            scaler.step(optimizer)  # as it is, unless gradients of half precision overflowed
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            # The next step is laid out while the device still works on this one; only then is its loss waited for.
+            upcoming = plan.batch(state.step + 1) if state.step + 1 < plan.num_steps else None
+            loaded.features.expect(upcoming.pictures if upcoming else ())
+            loss_value, grad_norm = torch.stack([loss_sum, norm.to(loss_sum)]).tolist()
+            _refuse_no_number(state.step, batch, loss_value, grad_norm, scaler)
 
-        state.step += 1
-        measured = upcoming is None or state.step % (settings.eval_every or plan.per_epoch) == 0
-        validation_loss = mean_loss(loaded, validation, row_tokens, accelerator) if measured and validation else None
-        if validation_loss is not None and validation_loss < (math.inf if state.best_loss is None else state.best_loss):
-            state.best_loss = validation_loss
-            if settings.keep == "best":
-                state.best_weights = {name: p.detach().clone() for name, p in parameters.items()}
-        record = StepRecord(
-            step=state.step,
-            num_steps=plan.num_steps,
-            epoch=batch.epoch,
-            loss=loss_value,
-            learning_rate=rate,
-            grad_norm=grad_norm if math.isfinite(grad_norm) else 0.0,
-            samples=len(batch.samples),
-            tokens=sum(row.num_logical_tokens for row in batch.rows),
-            executed_tokens=sum(len(row) for row in batch.rows),
-            seconds=time.perf_counter() - began,
-            validation_loss=validation_loss,
-        )
-        state.rows.append({key: value for key, value in asdict(record).items() if value is not None})
-        if checkpoints and rank == 0 and upcoming is not None and state.step % settings.save_every == 0:
-            state.weights = {name: p.detach() for name, p in parameters.items()}
-            state.optimizer = optimizer_tensors(optimizer, {p: name for name, p in parameters.items()})
-            state.loss_scale = scaler.state_dict()
-            state.random_state = torch.get_rng_state()
-            save_checkpoint(checkpoints, state, keep=settings.keep_checkpoints)
-        batch = upcoming
-        yield record
+            state.step += 1
+            measured = upcoming is None or state.step % (settings.eval_every or plan.per_epoch) == 0
+            validation_loss = (
+                mean_loss(loaded, validation, row_tokens, accelerator) if measured and validation else None
+            )
+            if validation_loss is not None and validation_loss < (
+                math.inf if state.best_loss is None else state.best_loss
+            ):
+                state.best_loss = validation_loss
+                if settings.keep == "best":
+                    state.best_weights = {name: p.detach().clone() for name, p in parameters.items()}
+            record = StepRecord(
+                step=state.step,
+                num_steps=plan.num_steps,
+                epoch=batch.epoch,
+                loss=loss_value,
+                learning_rate=rate,
+                grad_norm=grad_norm if math.isfinite(grad_norm) else 0.0,
+                samples=len(batch.samples),
+                tokens=sum(row.num_logical_tokens for row in batch.rows),
+                executed_tokens=sum(len(row) for row in batch.rows),
+                seconds=time.perf_counter() - began,
+                validation_loss=validation_loss,
+            )
+            state.rows.append({key: value for key, value in asdict(record).items() if value is not None})
+            if checkpoints and rank == 0 and upcoming is not None and state.step % settings.save_every == 0:
+                state.weights = {name: p.detach() for name, p in parameters.items()}
+                state.optimizer = optimizer_tensors(optimizer, {p: name for name, p in parameters.items()})
+                state.loss_scale = scaler.state_dict()
+                state.random_state = torch.get_rng_state()
+                save_checkpoint(checkpoints, state, keep=settings.keep_checkpoints)
+            batch = upcoming
+            yield record
 
     if settings.keep == "best" and state.best_weights:
         with torch.no_grad():

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from sightline.errors import DataError, UnsupportedModelError
 from sightline.records import Message, Picture
 
-
 Shape = tuple[tuple[str, tuple[bool, ...]], ...]
 """A conversation without its texts: each turn's role, and which parts of it are pictures."""
 
