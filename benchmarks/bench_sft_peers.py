@@ -250,6 +250,8 @@ def start_arm(given: argparse.Namespace, name: str, seconds: float) -> dict[str,
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
     }
+    if ARMS[name].module == "sightline":  # as its command line does
+        environment["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     began = time.perf_counter()
     with log.open("w", encoding="utf-8") as output:
         command = child(given, "--arm", name, "--json", str(file))

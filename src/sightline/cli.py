@@ -31,6 +31,8 @@ def main() -> None:
     """Run the command line; errors of ours end with their message and their exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
+    # Rows differ in length; without this the memory between them lies idle in pieces. Read when torch first allocates.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     try:
         app()
     except SightlineError as error:

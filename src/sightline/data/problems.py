@@ -23,6 +23,7 @@ REMEDIES: Mapping[str, str] = {
     "image-count": "write `<image>` in the prompt once for each picture, or nowhere, and never in an answer",
     "duplicate-id": "give each row its own id, or set `columns: {id: null}` to number the rows",
     "too-long": "shorten the row, raise `row_tokens`, or lower `max_pixels`",
+    "changed": "put the picture back as it was, or start anew with another --out",
     "path-escape": "put the picture inside the images folder and write its path from there",
     "remote-image": "download the picture; sightline never fetches an address found in data",
     "missing-image": "add the file, correct its name, or set `images` to the folder that holds it",

@@ -17,7 +17,7 @@ from sightline.errors import UnsupportedModelError
 from sightline.models.family import Family, PictureView
 from sightline.records import Picture
 
-TOGETHER = 16
+TOGETHER = 8
 """Pictures that pass the vision tower at once on a CUDA device, in families whose pictures all have one shape."""
 
 KEPT_ON_CPU = 2 << 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.checking.findings import FINDINGS, Finding
 from sightline.checking.rows import check_balance, check_overlap, check_repeats, check_sizes
@@ -32,6 +32,7 @@ class Prepared:
         loaded: data set to what its source held, split by split.
         problems: rows left out or repaired.
         rendered: what `render_samples` made, by set and way of rendering.
+        known: shapes of conversations that rendering has looked at, by what renders; see `trees.render.render`.
     """
 
     study: Study
@@ -40,6 +41,7 @@ class Prepared:
     loaded: dict[str, dict[str, Loaded]]
     problems: list[Problem] = field(default_factory=list)
     rendered: dict[tuple[str, ...], list[Rendered]] = field(default_factory=dict)
+    known: dict[str, set[Any]] = field(default_factory=dict)
 
     @property
     def on_bad_row(self) -> Literal["stop", "skip"]:
@@ -203,6 +205,7 @@ def _render_set(prepared: Prepared, family: Family, name: str, settings: Trainin
         str(settings.system),
     )
     if key not in prepared.rendered:
+        known = prepared.known.setdefault(family.rendering_sha256, set())
         prepared.rendered[key] = [
             render(
                 family,
@@ -212,6 +215,7 @@ def _render_set(prepared: Prepared, family: Family, name: str, settings: Trainin
                 train_on=settings.train_on,
                 end=settings.eos,
                 name=sample.origin or sample.id,
+                known=known,
             )
             for sample in prepared.sets[name]
         ]
@@ -234,12 +238,14 @@ def leave_out_too_long(prepared: Prepared, family: Family) -> None:
                 if len(sequence) > limit:
                     found[name, sample.id] = too_long(sample, num_tokens=len(sequence), limit=limit)
     limit = family.context_length - prepared.study.evaluate.max_new_tokens
+    known = prepared.known.setdefault(family.rendering_sha256, set())
     for name in prepared.plan.asked:
         for text in prepared.study.evaluate.prompts.values():
             wording, system = wording_of(prepared.plan, text)
             for sample in prepared.asked(name):
                 messages = reword(sample.messages, wording, system=system)
-                length = len(render(family, messages, sample.pictures, None, name=sample.origin or sample.id))
+                origin = sample.origin or sample.id
+                length = len(render(family, messages, sample.pictures, None, name=origin, known=known))
                 if length > limit:
                     found[name, sample.id] = too_long(sample, num_tokens=length, limit=limit)
     if not found:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from sightline.errors import SightlineError
+from sightline.models.features import KEPT_SHARE
 from sightline.models.forward import on_device, row_logprobs
+from sightline.models.fused.binding import fused_decoder
 from sightline.models.loading import LoadedModel
 from sightline.training.batches import RenderedSet
 from sightline.training.losses import LossSum
@@ -19,10 +21,13 @@ CPU_ROW = 1024
 """Tokens of a row on the CPU, where longer rows are not faster."""
 
 PROBES = (1024, 3072)
-"""Tokens of the two rows from whose peaks memory is extrapolated; it grows linearly with a row's length."""
+"""Tokens of the rows from whose peaks memory is extrapolated; it grows linearly with a row's length."""
 
-MARGIN = 0.92
-"""Share of the memory that is planned with; the rest is for fragments and for the optimizer's moments."""
+MARGIN = 0.85
+"""Share of the memory that is planned with; rows differ in length, and what was freed lies in pieces of other sizes."""
+
+BYTES_OF_STATE = 12
+"""Of every trained parameter: AdamW's two moments, and the gradient that waits while a step's further rows run."""
 
 
 def choose_row_tokens(
@@ -57,30 +62,32 @@ def choose_row_tokens(
     """
     if loaded.device.type != "cuda":
         return asked if asked != "auto" else max(longest, CPU_ROW)
-    device = torch.device(
-        "cuda", loaded.device.index if loaded.device.index is not None else torch.cuda.current_device()
-    )
-    free, total = torch.cuda.mem_get_info(device)
-    limit = torch.cuda.memory_reserved(device) + free
+    index = loaded.device.index if loaded.device.index is not None else torch.cuda.current_device()
+    free, total = torch.cuda.mem_get_info(index)
+    limit = torch.cuda.memory_reserved(index) + free
     if memory_gib is not None:
         limit = min(limit, int(memory_gib * 2**30))
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), index)
+    loaded.features.max_bytes = int(KEPT_SHARE * limit)
     if asked != "auto":
         return asked
+    fused_decoder(loaded)  # its buffers are there before anything is measured
+    trained = sum(parameter.numel() for parameter in loaded.module.parameters() if parameter.requires_grad)
+    room = limit * MARGIN - loaded.features.max_bytes - trained * BYTES_OF_STATE
     steps = plan_epoch(data.image_ids, batch_size=batch_size, branch_cap=branch_cap, seed=seed, epoch=0)[:16]
     most = max(sum(map(len, data.rows(step, row_tokens=1 << 30, layout=layout))) for step in steps)
-    peaks = [_peak(loaded, data, steps[0], max(length, longest), layout, loss) for length in PROBES]
-    (short, at_short), (long, at_long) = peaks
-    if long == short:  # a step is no longer than the shorter probe
-        fits = most if at_long <= limit * MARGIN else 0
-    else:
-        slope = (at_long - at_short) / (long - short)
-        fits = int((limit * MARGIN - at_short) / slope) + short
+    idle = torch.cuda.memory_allocated(index)
+    length, peak = _peak(loaded, data, steps[0], max(PROBES[0], longest), layout, loss)
+    slope = (peak - idle) / length
+    if idle + slope * PROBES[1] < room:  # a longer one says it better, if it fits
+        longer, at_longer = _peak(loaded, data, steps[0], max(PROBES[1], longest), layout, loss)
+        slope = max(slope / 2, (at_longer - peak) / max(1, longer - length)) if longer > length else slope
+    fits = length + int((room - peak) / slope)
     if fits < longest:
         raise SightlineError(
-            f"a row of {longest} tokens, the longest sample, takes about {at_long / 2**30:.1f} GiB, and "
-            f"{limit * MARGIN / 2**30:.1f} GiB are to be used; set gradient_checkpointing: true, quantize: nf4 or a "
-            "smaller max_pixels, or give a larger hardware.memory_gib"
+            f"a row of {longest} tokens, the longest sample, takes about {(peak + limit - room) / 2**30:.1f} GiB with "
+            f"what the optimizer and pictures need, and {limit / 2**30:.1f} GiB are to be used; set "
+            "gradient_checkpointing: true, quantize: nf4 or a smaller max_pixels, or give a larger hardware.memory_gib"
         )
     return min(fits, max(most, longest))
 

@@ -160,7 +160,12 @@ def _attend(values_TW: Tensor, layout: TreeLayout, num_heads: int, num_kv_heads:
     place_T = torch.arange(len(values_TW), device=values_TW.device)
     visible = (place_T[None] <= place_T[:, None]) & (place_T[:, None] < layout.subtree_end_T[None])
     return F.scaled_dot_product_attention(
-        query[None], key[None], value[None], attn_mask=visible[None, None], scale=scale, enable_gqa=True
+        query[None],
+        key[None],
+        value[None],
+        attn_mask=visible[None, None],
+        scale=scale,
+        enable_gqa=num_heads != num_kv_heads,
     )[0]
 
 
