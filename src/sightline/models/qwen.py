@@ -23,6 +23,7 @@ from sightline.models.family import (
     refuse_inexact,
     rendering_sha256,
 )
+from sightline.models.qwen_tower import windows_at_once
 from sightline.records import Message, Picture
 
 
@@ -144,7 +145,9 @@ class Qwen:
     def picture_view(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> PictureView:
         """See `Family`."""
         # The tower itself: what wraps it cuts its output by picture, and not in the same way in all versions.
-        seen = module.model.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"], return_dict=True)  # pyright: ignore
+        tower: Any = module.model.visual  # pyright: ignore
+        with windows_at_once(tower):
+            seen = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"], return_dict=True)
         deepstack = getattr(seen, "deepstack_features", None) or ()
         return PictureView(features_ND=seen.pooler_output, deepstack=tuple(deepstack))
 
