@@ -133,6 +133,18 @@ def test_pictures_are_prepared_ahead_but_not_all_at_once(model: LoadedModel, ope
     assert opened[8:] == [("noise-0", False)]
 
 
+def test_what_is_asked_in_between_leaves_what_is_expected(model: LoadedModel, opened) -> None:
+    """A loop whose body answers questions of its own goes on preparing its pictures ahead."""
+    made, keys = of(model, [picture(number) for number in range(4)])
+    with made.expecting(keys[:1]):
+        made.of(keys[:1])
+        with made.expecting(keys[1:2]):
+            made.of(keys[1:2])
+        made.expect(keys)  # two of them are known by now
+        made.of(keys[2:])
+    assert sorted(opened) == [(f"noise-{number}", True) for number in range(4)]
+
+
 def test_what_is_kept_is_not_opened_again_and_what_was_not_expected_is_opened_at_once(model, opened) -> None:
     made, keys = of(model, [picture(number) for number in range(4)])
     made.of(keys[:1])

@@ -17,7 +17,8 @@ from transformers import DynamicCache
 from sightline.generation.answering import answer_samples
 from sightline.generation.sampling import Decoding
 from sightline.models.adapters import attach_lora, detach_adapter
-from sightline.models.forward import hidden_states_at, row_inputs
+from sightline.models.family import LANGUAGE_LINEARS
+from sightline.models.forward import hidden_states_at, row_inputs, set_recompute
 from sightline.models.fused import operations
 from sightline.models.fused.binding import bind, fused_decoder
 from sightline.models.fused.layout import BlockList, Tiling, tree_layout
@@ -85,7 +86,7 @@ def test_only_what_is_asked_for_comes_out_and_the_cache_is_filled() -> None:
     caches = [DynamicCache(config=loaded.family.language_model(loaded.inner).config) for _ in range(2)]  # pyright: ignore
     with torch.no_grad():
         stock = hidden_states_at(loaded, row, places, cache=caches[0])
-        found = hidden_states_at(fused(loaded), row, places, cache=caches[1])
+    found = hidden_states_at(fused(loaded), row, places, cache=caches[1])  # with a graph or without
     assert found.shape == stock.shape
     torch.testing.assert_close(found, stock, rtol=1e-6, atol=1e-6)
     for mine, theirs in zip(caches[1].layers, caches[0].layers, strict=True):
@@ -159,6 +160,48 @@ def test_what_has_no_place_in_fused_layers_runs_by_stock_modules_and_is_said() -
     assert "DoRA" in wanted.unfused
     row = a_row(loaded)
     assert hidden_states_at(wanted, row, np.arange(3)).shape == (3, row_inputs(loaded, row).embeddings_TD.shape[1])
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's use of a renamed property
+@pytest.mark.parametrize("part", ["input_layernorm", "down_proj"])
+def test_parts_of_a_layer_that_are_trained_in_full_are_not_fused(part: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    loaded = random_model("llava")
+    config = LoraConfig(r=4, target_modules=LANGUAGE_LINEARS.replace("|down_proj", ""), modules_to_save=[part])
+    loaded.module = get_peft_model(loaded.module, config)  # pyright: ignore
+    wanted = fused(loaded)
+    assert fused_decoder(wanted) is None
+    assert part in wanted.unfused
+
+
+def test_a_model_that_was_converted_is_bound_anew() -> None:
+    loaded = fused(adapted("llava"))
+    row = a_row(loaded)
+    first = fused_decoder(loaded)
+    loaded.module.float()
+    loaded.module.double()
+    with torch.no_grad():
+        for name, parameter in loaded.module.named_parameters():
+            if name.endswith("q_proj.base_layer.weight") and "language_model" in name:
+                parameter.mul_(0.5)
+        found = hidden_states_at(loaded, row, np.arange(9))
+        stock = hidden_states_at(dataclasses.replace(loaded, fuse=False, decoder=None), row, np.arange(9))
+    assert fused_decoder(loaded) is not first
+    torch.testing.assert_close(found, stock, rtol=1e-6, atol=1e-6)
+
+
+def test_checkpointing_leaves_no_hook_behind() -> None:
+    loaded = adapted("llava")
+    row = a_row(loaded)
+    loaded.module.train()
+    _, plain = gradients(loaded, [row])
+    embed = loaded.family.language_model(loaded.inner).get_input_embeddings()  # pyright: ignore
+    set_recompute(loaded, True)
+    _, found = gradients(loaded, [row])
+    set_recompute(loaded, False)
+    assert not embed._forward_hooks
+    assert all(relative_error(found[name], plain[name]) < 1e-12 for name in plain)
 
 
 def test_float32_on_the_cpu_is_not_fused_unasked() -> None:

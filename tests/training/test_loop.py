@@ -14,6 +14,7 @@ from sightline.models.loading import LoadedModel
 from sightline.records import Message
 from sightline.study import Training
 from sightline.training.loop import RenderedSet, StepRecord, train
+from sightline.training.losses import LossSum, sft_loss
 from sightline.training.schedule import learning_rate_at
 from sightline.trees.render import render
 from tiny_llava import picture, random_llava
@@ -150,6 +151,49 @@ def test_no_number_stops_and_names_step_and_samples() -> None:
             torch.nn.init.constant_(parameter, math.nan)
     with pytest.raises(SightlineError, match=r"step 1: the loss is nan; samples \["):
         next(train(loaded, data, settings()))
+
+
+def test_no_number_later_leaves_the_adapter_as_it_was() -> None:
+    loaded = fresh()
+
+    def loss(logprob_M: torch.Tensor, weight_M: torch.Tensor) -> LossSum:
+        summed = sft_loss(logprob_M, weight_M)
+        return summed if len(done) < 2 else LossSum(summed.total * math.nan, summed.count)
+
+    done: list[StepRecord] = []
+    with pytest.raises(SightlineError, match="step 3: the loss is nan"):
+        for record in train(loaded, rendered_set(loaded), settings(), loss=loss):
+            done.append(record)
+            before = adapter_weights(loaded.module)
+            before = {name: tensor.clone() for name, tensor in before.items()}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in adapter_weights(loaded.module).items())
+
+
+def test_half_precision_finds_its_scale_and_resumes_with_it(tmp_path: Path) -> None:
+    """The first steps overflow at a scale of 65,536 and are passed over; a resumed run ends with the same bits."""
+
+    def half() -> LoadedModel:
+        loaded = random_llava(dtype=torch.float16)
+        attach_lora(loaded, rank=4, alpha=8, seed=0)
+        return loaded
+
+    def steep(logprob_M: torch.Tensor, weight_M: torch.Tensor) -> LossSum:
+        summed = sft_loss(logprob_M, weight_M)
+        return LossSum(summed.total * 50, summed.count)
+
+    whole = half()
+    data = rendered_set(whole)
+    records = list(train(whole, data, settings(epochs=3), loss=steep))
+    passed_over = [record for record in records if record.grad_norm == 0]
+    assert 0 < len(passed_over) < len(records)
+    stopped = half()
+    steps = train(stopped, rendered_set(stopped), settings(epochs=3), loss=steep, checkpoints=tmp_path)
+    for _ in range(5):
+        next(steps)
+    resumed = half()
+    list(train(resumed, rendered_set(resumed), settings(epochs=3), loss=steep, checkpoints=tmp_path))
+    ours, theirs = adapter_weights(resumed.module), adapter_weights(whole.module)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def test_nothing_to_learn_is_said() -> None:

@@ -90,8 +90,9 @@ def picture_settings_sha256(image_processor: Any, **others: object) -> str:
 
 
 def rendering_sha256(picture_settings: str, chat: Chat) -> str:
-    """Hash what is done to pictures and to text."""
-    return hashlib.sha256(f"{picture_settings} {chat.chat_template}".encode()).hexdigest()
+    """Hash what is done to pictures and to text: settings, template, and the tokenizer with its vocabulary."""
+    tokenizer = chat.tokenizer.backend_tokenizer.to_str()
+    return hashlib.sha256(f"{picture_settings} {chat.chat_template} {tokenizer}".encode()).hexdigest()
 
 
 def refuse_inexact(config: Any) -> None:

@@ -98,15 +98,15 @@ class PictureFeatures:
         Args:
             keys: what will be asked for inside, in this order. What cannot be opened raises when it is asked for.
         """
-        self._coming = deque(key for key in dict.fromkeys(keys) if key not in self._kept)
+        outer = self._pool, self._coming, self._ahead  # a loop may be asked something between its own steps
+        self._coming, self._ahead = deque(key for key in dict.fromkeys(keys) if key not in self._kept), {}
         pool = self._pool = ThreadPoolExecutor(min(NUM_THREADS, os.cpu_count() or 1), "pictures")
         try:
             self._look_ahead()
             yield
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
-            self._ahead.clear()
+            self._pool, self._coming, self._ahead = outer
 
     def expect(self, keys: Iterable[str]) -> None:
         """Say, inside `expecting`, what else will be asked for, in this order."""
@@ -183,6 +183,8 @@ class PictureFeatures:
     def _look_ahead(self) -> None:
         while self._pool and self._coming and len(self._ahead) < AHEAD:
             key = self._coming.popleft()
+            if key in self._kept:
+                continue
             self._ahead[key] = self._pool.submit(self._prepare, self._pictures[key])
 
     def _prepare(self, picture: Picture) -> dict[str, Tensor]:

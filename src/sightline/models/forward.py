@@ -156,15 +156,16 @@ def set_recompute(loaded: LoadedModel, wanted: bool) -> None:
     kind = "activation" if hasattr(language_model, "activation_checkpointing_enable") else "gradient"
     if wanted:
         getattr(language_model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+        language_model.disable_input_require_grads()  # a hook of transformers' that the other kind would need
     else:
         getattr(language_model, f"{kind}_checkpointing_disable")()
 
 
 def branch_sums(row: Row, values_M: Tensor) -> Tensor:
     """Add up values over each branch's targets, with their weights: [K]."""
-    weight_M = torch.from_numpy(row.weight_M).to(values_M)
+    weight_M = on_device(row.weight_M, values_M.device).to(values_M)
     sums_K = values_M.new_zeros(len(row.branches))
-    return sums_K.index_add(0, torch.from_numpy(row.branch_M).to(values_M.device), values_M * weight_M)
+    return sums_K.index_add(0, on_device(row.branch_M, values_M.device), values_M * weight_M)
 
 
 def stock_inputs(loaded: LoadedModel, sequence: Rendered) -> dict[str, Tensor]:

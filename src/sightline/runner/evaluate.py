@@ -98,6 +98,8 @@ def _answer(
                     yield row
 
         write_answers(path, rows(), order={(n, s.id): i for n in plan.asked for i, s in enumerate(sets[n])})
+    if loaded.unfused:
+        display.say(f"{model}: runs by stock modules, more slowly: {loaded.unfused}")
     started.unlink()
 
 

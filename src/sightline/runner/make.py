@@ -263,6 +263,7 @@ def make_model(
         shutil.rmtree(work, ignore_errors=True)
     if accelerator is not None:
         accelerator.wait_for_everyone()
+    set_recompute(loaded, False)
     detach_adapter(loaded)
     return True
 

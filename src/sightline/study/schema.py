@@ -222,7 +222,7 @@ class Hardware(Keys):
     memory_gib: float | Literal["auto"] = key("auto", "what the accelerator has")
     """Memory that may be used per accelerator, in GiB."""
     row_tokens: int | Literal["auto"] = key(
-        "auto", "on an accelerator as many as fit, at most a whole step; 1,024 on the CPU; more for a longer sample"
+        "auto", "on an accelerator as many as fit; 1,024 on the CPU; more for a longer sample"
     )
     """Tokens per micro-batch."""
 

@@ -101,8 +101,8 @@ def load_checkpoint(folder: Path, *, fingerprint: Mapping[str, str]) -> Training
             best_loss=plain["best_loss"],
             rows=plain["rows"],
             fingerprint=plain["fingerprint"],
-            row_tokens=plain["row_tokens"],
-            loss_scale=plain["loss_scale"],
+            row_tokens=plain.get("row_tokens", 0),
+            loss_scale=plain.get("loss_scale", {}),
             random_state=torch.frombuffer(bytearray(base64.b64decode(plain["random_state"])), dtype=torch.uint8),
         )
     return None

@@ -21,13 +21,39 @@ CPU_ROW = 1024
 """Tokens of a row on the CPU, where longer rows are not faster."""
 
 PROBES = (1024, 3072)
-"""Tokens of the rows from whose peaks memory is extrapolated; it grows linearly with a row's length."""
+"""Tokens of the rows from whose peaks memory is extrapolated, as if it grew with a row's length alone. It also grows
+with the targets, by the head's outputs, so the step with the most targets is probed."""
+
+GRID = 512
+"""Rows are chosen in multiples of so many tokens, so that a little more or less free memory changes nothing."""
 
 MARGIN = 0.85
 """Share of the memory that is planned with; rows differ in length, and what was freed lies in pieces of other sizes."""
 
 BYTES_OF_STATE = 12
 """Of every trained parameter: AdamW's two moments, and the gradient that waits while a step's further rows run."""
+
+
+def limit_memory(loaded: LoadedModel, memory_gib: float | None) -> int:
+    """Hold this process to a share of its accelerator's memory, or to all of it.
+
+    Args:
+        loaded: the model; what it keeps of pictures is bounded, too.
+        memory_gib: most memory to use; None for all that is free.
+
+    Returns:
+        Bytes that may be used; 0 on the CPU, where nothing is held.
+    """
+    if loaded.device.type != "cuda":
+        return 0
+    index = loaded.device.index if loaded.device.index is not None else torch.cuda.current_device()
+    free, total = torch.cuda.mem_get_info(index)
+    limit = torch.cuda.memory_reserved(index) + free
+    if memory_gib is not None:
+        limit = min(limit, int(memory_gib * 2**30))
+    torch.cuda.set_per_process_memory_fraction(1.0 if memory_gib is None else min(1.0, limit / total), index)
+    loaded.features.max_bytes = int(KEPT_SHARE * limit)
+    return limit
 
 
 def choose_row_tokens(
@@ -39,7 +65,8 @@ def choose_row_tokens(
     branch_cap: int | None,
     layout: Literal["tree", "flat"],
     seed: int,
-    memory_gib: float | None,
+    limit: int,
+    num_ranks: int,
     loss: Callable[[Tensor, Tensor], LossSum],
     longest: int,
 ) -> int:
@@ -49,38 +76,34 @@ def choose_row_tokens(
         asked: the study's `row_tokens`.
         loaded: the model, its adapter attached.
         data: what is learnt.
-        batch_size: samples per step: a row longer than a whole step is of no use.
+        batch_size: samples per step.
         branch_cap: see `trees.sampler.plan_epoch`.
         layout: of the rows.
         seed: of the order, for the steps looked at.
-        memory_gib: most memory of the device to use; None for all that is free.
+        limit: bytes of the device that may be used; see `limit_memory`.
+        num_ranks: processes that share a step's rows.
         loss: sums a row's loss.
         longest: tokens of the longest sample, which has to fit.
 
     Raises:
         SightlineError: if not even the longest sample fits.
     """
-    if loaded.device.type != "cuda":
-        return asked if asked != "auto" else max(longest, CPU_ROW)
-    index = loaded.device.index if loaded.device.index is not None else torch.cuda.current_device()
-    free, total = torch.cuda.mem_get_info(index)
-    limit = torch.cuda.memory_reserved(index) + free
-    if memory_gib is not None:
-        limit = min(limit, int(memory_gib * 2**30))
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), index)
-    loaded.features.max_bytes = int(KEPT_SHARE * limit)
     if asked != "auto":
         return asked
+    if loaded.device.type != "cuda":
+        return max(longest, CPU_ROW)
     fused_decoder(loaded)  # its buffers are there before anything is measured
     trained = sum(parameter.numel() for parameter in loaded.module.parameters() if parameter.requires_grad)
-    room = limit * MARGIN - loaded.features.max_bytes - trained * BYTES_OF_STATE
+    room = limit * (MARGIN - KEPT_SHARE) - trained * BYTES_OF_STATE
     steps = plan_epoch(data.image_ids, batch_size=batch_size, branch_cap=branch_cap, seed=seed, epoch=0)[:16]
-    most = max(sum(map(len, data.rows(step, row_tokens=1 << 30, layout=layout))) for step in steps)
-    idle = torch.cuda.memory_allocated(index)
-    length, peak = _peak(loaded, data, steps[0], max(PROBES[0], longest), layout, loss)
+    laid_out = [data.rows(step, row_tokens=1 << 30, layout=layout) for step in steps]
+    shortest = min(sum(map(len, rows)) for rows in laid_out)
+    _, densest = max(zip((sum(len(row.source_M) for row in rows) for rows in laid_out), steps, strict=True))
+    idle = torch.cuda.memory_allocated(loaded.device)
+    length, peak = _peak(loaded, data, densest, max(PROBES[0], longest), layout, loss)
     slope = (peak - idle) / length
     if idle + slope * PROBES[1] < room:  # a longer one says it better, if it fits
-        longer, at_longer = _peak(loaded, data, steps[0], max(PROBES[1], longest), layout, loss)
+        longer, at_longer = _peak(loaded, data, densest, max(PROBES[1], longest), layout, loss)
         slope = max(slope / 2, (at_longer - peak) / max(1, longer - length)) if longer > length else slope
     fits = length + int((room - peak) / slope)
     if fits < longest:
@@ -89,7 +112,9 @@ def choose_row_tokens(
             f"what the optimizer and pictures need, and {limit / 2**30:.1f} GiB are to be used; set "
             "gradient_checkpointing: true, quantize: nf4 or a smaller max_pixels, or give a larger hardware.memory_gib"
         )
-    return min(fits, max(most, longest))
+    fits = max(fits // GRID * GRID, longest)
+    # One process runs a step as one row if it can; several need a row each.
+    return fits if num_ranks == 1 else min(fits, max(shortest // num_ranks, longest))
 
 
 def _peak(
@@ -103,14 +128,17 @@ def _peak(
     """Run one row of a step forward and backward: its tokens, and the most memory that was in use, in bytes."""
     row = max(data.rows(samples, row_tokens=row_tokens, layout=layout), key=len)
     torch.cuda.reset_peak_memory_stats(loaded.device)
+    loaded.module.train()  # as it will be: dropout takes memory, and stock modules save it only in training
     try:
-        total = loss(row_logprobs(loaded, row), on_device(row.weight_M, loaded.device)).total
-        total.backward()
+        with torch.random.fork_rng(devices=[loaded.device]):
+            total = loss(row_logprobs(loaded, row), on_device(row.weight_M, loaded.device)).total
+            total.backward()
     except torch.cuda.OutOfMemoryError as error:
         raise SightlineError(
             f"a row of {len(row)} tokens does not fit in memory: {error}; set gradient_checkpointing: true, "
             "quantize: nf4 or a smaller max_pixels, or give row_tokens yourself"
         ) from error
     finally:
+        loaded.module.eval()
         loaded.module.zero_grad(set_to_none=True)
     return len(row), torch.cuda.max_memory_allocated(loaded.device)

@@ -31,7 +31,7 @@ from sightline.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from sightline.training.fit import choose_row_tokens
+from sightline.training.fit import choose_row_tokens, limit_memory
 from sightline.training.losses import LossSum, sft_loss
 from sightline.training.optimizer import make_optimizer
 from sightline.training.schedule import learning_rate_at
@@ -120,8 +120,11 @@ def train(
     fingerprint = dict(
         made_from or {**settings_by_key(settings), "data": data.sha256, "base": loaded.base, "seed": str(seed)}
     )
+    fingerprint["computed in"] = str(loaded.dtype)  # `precision: auto` differs from card to card
     resumed = load_checkpoint(checkpoints, fingerprint=fingerprint) if checkpoints else None
-    # A resumed run keeps its rows, whatever else is in memory now.
+    rank, num_ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    limit = limit_memory(loaded, memory_gib)
+    # A resumed run keeps its rows, whatever else is in memory now; ranks agree, whatever memory each of them has.
     row_tokens = (resumed and resumed.row_tokens) or choose_row_tokens(
         settings.row_tokens,
         loaded,
@@ -130,11 +133,14 @@ def train(
         branch_cap=settings.branch_cap,
         layout=settings.layout,
         seed=seed,
-        memory_gib=memory_gib,
+        limit=limit,
+        num_ranks=num_ranks,
         loss=loss,
         longest=max(len(sequence) for part in (data, validation) if part for sequence in part.sequences),
     )
-    rank, num_ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    if accelerator is not None and num_ranks > 1:
+        chosen = torch.tensor([row_tokens], device=accelerator.device)
+        row_tokens = int(cast(Tensor, accelerator.gather(chosen)).min())
     plan = Plan(
         data,
         batch_size=settings.batch_size,
@@ -183,14 +189,14 @@ def train(
             loss_sum = _add_up(accelerator, parameters, loss_sum)
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip)
-            scaler.step(optimizer)  # as it is, unless gradients of half precision overflowed
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
             # The next step is laid out while the device still works on this one; only then is its loss waited for.
             upcoming = plan.batch(state.step + 1) if state.step + 1 < plan.num_steps else None
             loaded.features.expect(upcoming.pictures if upcoming else ())
             loss_value, grad_norm = torch.stack([loss_sum, norm.to(loss_sum)]).tolist()
             _refuse_no_number(state.step, batch, loss_value, grad_norm, scaler)
+            scaler.step(optimizer)  # as it is, unless gradients of half precision overflowed
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
 
             state.step += 1
             measured = upcoming is None or state.step % (settings.eval_every or plan.per_epoch) == 0
@@ -256,6 +262,7 @@ def _run_rows(
 ) -> Tensor:
     """Add up the gradients and the loss of this rank's rows, on the device: float64[]."""
     loss_sum = torch.zeros((), dtype=torch.float64, device=loaded.device)
+    scaler.scale(loss_sum)  # a rank may have no row, and must know the scale all the same
     loaded.module.train()
     for number, row in batch.own:
         # Dropout is keyed by step and row, so neither an interruption nor the number of ranks changes it.

@@ -31,6 +31,8 @@ def fused_decoder(loaded: LoadedModel) -> FusedDecoder | None:
     wanted = loaded.fuse
     if wanted is None:
         wanted = loaded.device.type == "cuda" and loaded.dtype in (torch.bfloat16, torch.float16)
+    if loaded.decoder is not None and not loaded.decoder.holds_its_weights:
+        loaded.decoder = None  # the model has been moved or converted since
     if wanted and loaded.decoder is None and not loaded.unfused:
         try:
             loaded.decoder = bind(loaded.family.language_model(loaded.inner), dtype=loaded.dtype)
@@ -111,7 +113,9 @@ def base_linear(linear: Any) -> nn.Module:
 
 
 def _is_stored_otherwise(linear: nn.Module, dtype: torch.dtype) -> bool:
-    return next(linear.parameters()).dtype != dtype
+    weight: Any = linear.weight
+    packed = getattr(weight, "quant_state", None) is not None or hasattr(getattr(linear, "state", None), "SCB")
+    return packed or weight.dtype != dtype
 
 
 def _factors(linear: Any) -> Factors | None:
@@ -128,6 +132,12 @@ def _factors(linear: Any) -> Factors | None:
 
 def _refuse_unknown(stock: Any) -> None:
     """Look at one layer for anything that fused layers do not compute."""
+    for name, parameter in stock.named_parameters():
+        if parameter.requires_grad and "lora_" not in name:
+            raise UnsupportedModelError(f"{name} is trained itself")
+    for name, module in stock.named_modules():
+        if hasattr(module, "modules_to_save"):
+            raise UnsupportedModelError(f"{name} is trained in full beside the adapter")
     known = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
     if other := {name for name, _ in stock.named_children()} - known:
         raise UnsupportedModelError(f"a decoder layer has {', '.join(sorted(other))}")
@@ -156,8 +166,6 @@ def _refuse_unknown_adapter(linear: Any, name: str) -> None:
         raise UnsupportedModelError(f"{name} has DoRA or another variant of LoRA")
     if linear.lora_B[adapter].bias is not None:
         raise UnsupportedModelError(f"{name}'s adapter has a bias")
-    if any(p.requires_grad for p in base_linear(linear).parameters()):
-        raise UnsupportedModelError(f"{name}'s own weight or bias is trained")
 
 
 def _kernels(device: torch.device, dtype: torch.dtype, head_width: int) -> Any:

@@ -129,6 +129,11 @@ class FusedDecoder:
         ]
 
     @property
+    def holds_its_weights(self) -> bool:
+        """Whether the stock modules still read the buffers' memory, so that both are one model."""
+        return all(linear.is_shared for layer in self.layers for linear in layer.linears)
+
+    @property
     def drops(self) -> bool:
         """Whether any adapter drops inputs in training."""
         return any(linear.dropout for layer in self.layers for linear in layer.linears)
@@ -152,7 +157,7 @@ class FusedDecoder:
                 if linear.weigh is None:
                     linear.refresh()
         features = [feature for _, feature in given.extra.values()]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and keep_keys is None:  # what fills a cache is not trained
             return _Run.apply(self, given, len(features), embeddings_TD, *features, *self.parameters)  # pyright: ignore
         return self.forward(embeddings_TD, given, features, None, keep_keys)
 

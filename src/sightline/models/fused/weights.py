@@ -80,7 +80,19 @@ class FoldedLinear:
                 linear.weight = nn.Parameter(self.buffer[rows, : self.num_inputs], requires_grad=False)
         else:
             assert scratch is not None
-            self.buffer = scratch.setdefault(shape, torch.zeros(shape, dtype=dtype, device=device))
+            if shape not in scratch:
+                scratch[shape] = torch.zeros(shape, dtype=dtype, device=device)
+            self.buffer = scratch[shape]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the frozen modules' weights are still views of the buffer; quantised ones never are."""
+        if self.weigh is not None:
+            return True
+        return all(
+            linear.weight.data_ptr() == self.buffer[rows].data_ptr()  # pyright: ignore
+            for linear, rows in zip(self.linears, self._rows(), strict=True)
+        )
 
     def _rows(self) -> list[slice]:
         starts = [sum(self.widths[:number]) for number in range(len(self.widths))]
