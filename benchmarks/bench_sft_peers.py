@@ -21,6 +21,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -301,7 +302,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", default="", help=f"one after another, of: {', '.join(ARMS)}")
     parser.add_argument("--data", type=Path, help="folder with VQA_RAD_Dataset_Public.json and images/")
-    parser.add_argument("--work", type=Path, default=Path("/tmp/sightline-bench"), help="where models are put")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir(), "sightline-bench"), help="for models")
     parser.add_argument("--json", type=Path, help="where results go, after every arm")
     parser.add_argument("--markdown", type=Path, help="where the table goes, after every arm")
     parser.add_argument("--site", action="append", default=[], help="trl=FOLDER, unsloth=FOLDER: peers' packages")

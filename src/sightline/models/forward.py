@@ -49,7 +49,6 @@ def on_device(values: np.ndarray, device: torch.device) -> Tensor:
 
 def row_inputs(loaded: LoadedModel, row: Row) -> RowInputs:
     """Embed a row's tokens, pictures in their places, and bring along all else the language model needs."""
-
     embed = loaded.family.language_model(loaded.inner).get_input_embeddings()  # pyright: ignore
     embeddings_TD = embed(on_device(row.token_ids_T, loaded.device))
     places = np.flatnonzero(row.picture_T >= 0)

@@ -27,8 +27,8 @@ class Factors:
     """One linear's adapter.
 
     Args:
-        a_RI: its first factor, float32, trained.
-        b_OR: its second factor, float32, trained.
+        a_RI: its first factor, float32 where it is trained in half precision.
+        b_OR: its second factor, likewise.
         scale: of the update.
         dropout: share of the adapter's inputs set to 0 in training.
     """
