@@ -308,7 +308,7 @@ def table(found: Mapping[str, Any]) -> str:
 def failures(found: Mapping[str, Any]) -> list[str]:
     """Name what was to be shown and was not; speed counts at full size only."""
     signs, arms = found["signs"], found["arms"]
-    wrong = [] if signs["of these, tree has the sign"] == signs["beyond flat's own error"] else ["signs differ"]
+    wrong = [] if signs["of these, tree has the sign"] == signs["beyond flat's largest error"] else ["signs differ"]
     rates = {name: arm["questions"] / arm["seconds"] for name, arm in arms.items()}
     if found["shape"] == "llava-7b":
         wrong += [f"{name}: too slow" for name, x in WANTED.items() if rates["sightline"] < x * rates[name]]

@@ -17,7 +17,7 @@ import torch
 
 from sightline.generation.decoding import Leaf, decode_row
 from sightline.generation.sampling import Decoding
-from sightline.models.forward import branch_sums, row_logprobs, stock_inputs
+from sightline.models.forward import branch_sums, row_logprobs, steady_attention, stock_inputs
 from sightline.models.loading import LoadedModel
 from sightline.records import Answer, Sample, Score, to_json
 from sightline.storage import json_line, write_file
@@ -228,6 +228,7 @@ def read_partial(path: Path) -> list[Answer]:
     return list(answers.values())
 
 
+@steady_attention()
 def reference_nll(
     loaded: LoadedModel, samples: Sequence[Sample], *, wording: Wording | None = None, row_tokens: int | None = None
 ) -> list[Score]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.generation.sampling import Decoding, choose_tokens, leaf_generator
-from sightline.models.forward import hidden_states_at, on_device, stock_positions
+from sightline.models.forward import hidden_states_at, on_device, steady_attention, stock_positions
+from sightline.models.growing_cache import GrowingCache
 from sightline.models.loading import LoadedModel
 from sightline.trees.row import Row
 
@@ -68,6 +69,7 @@ def reserve_slots(row: Row, leaves: Sequence[Leaf], max_new_tokens: int) -> Slot
     )
 
 
+@steady_attention()
 def decode_row(loaded: LoadedModel, row: Row, leaves: Sequence[Leaf], decoding: Decoding) -> list[list[int]]:
     """Generate all answers of a row.
 
@@ -80,15 +82,13 @@ def decode_row(loaded: LoadedModel, row: Row, leaves: Sequence[Leaf], decoding: 
     Returns:
         each leaf's token ids, its end token included if it came.
     """
-    from transformers import DynamicCache
-
     language_model, head = loaded.family.language_model(loaded.inner), loaded.family.head(loaded.inner)
     longest, ends = decoding.max_new_tokens, np.asarray(loaded.end_token_ids)
     slots = reserve_slots(row, leaves, longest)
     anchors = np.asarray([row.paths[leaf.branch][-1] for leaf in leaves])
     drawn = decoding.temperature != 0
     generators = [leaf_generator(decoding.seed, leaf.sample_id, leaf.k) for leaf in leaves] if drawn else []
-    cache = DynamicCache(config=language_model.config) if longest > 1 else None  # pyright: ignore
+    cache = GrowingCache(reserved=len(leaves)) if longest > 1 else None
     # What the cache holds, token by token: its slot and where its subtree ends.
     slot_C, end_C = on_device(slots.token_T, loaded.device), on_device(slots.end_T, loaded.device)
     tokens_NL = np.zeros((len(leaves), longest), dtype=np.int64)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sightline.models.fused.binding import fused_decoder
 from sightline.models.loading import LoadedModel
@@ -39,6 +40,11 @@ class RowInputs:
 
     def __len__(self) -> int:
         return len(self.embeddings_TD)
+
+
+def steady_attention() -> Any:
+    """Keep stock attention to kernels that need no planning: rows differ in length, and cuDNN plans each for 0.1 s."""
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 def on_device(values: np.ndarray, device: torch.device) -> Tensor:
@@ -90,7 +96,7 @@ def stock_hidden_states(loaded: LoadedModel, inputs: RowInputs, *, cache: Any = 
     Args:
         loaded: the model.
         inputs: the row.
-        cache: an empty transformers cache to be filled with the row's keys and values.
+        cache: an empty cache to be filled with the row's keys and values.
 
     Returns:
         float[T, D], after its last norm.
@@ -118,7 +124,7 @@ def hidden_states_at(loaded: LoadedModel, row: Row, places: np.ndarray, *, cache
         loaded: the model.
         row: what to run.
         places: int64[S], the tokens whose outputs are wanted, none twice.
-        cache: an empty transformers cache to be filled with the row's keys and values.
+        cache: an empty cache to be filled with the row's keys and values.
 
     Returns:
         float[S, D], after the last norm.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sightline.errors import SightlineError
 from sightline.models.features import KEPT_SHARE
-from sightline.models.forward import on_device, row_logprobs
+from sightline.models.forward import on_device, row_logprobs, steady_attention
 from sightline.models.fused.binding import fused_decoder
 from sightline.models.loading import LoadedModel
 from sightline.training.batches import RenderedSet
@@ -117,6 +117,7 @@ def choose_row_tokens(
     return fits if num_ranks == 1 else min(fits, max(shortest // num_ranks, longest))
 
 
+@steady_attention()
 def _peak(
     loaded: LoadedModel,
     data: RenderedSet,

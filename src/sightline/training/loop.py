@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import DataError, SightlineError
-from sightline.models.forward import on_device, row_logprobs
+from sightline.models.forward import on_device, row_logprobs, steady_attention
 from sightline.models.loading import LoadedModel
 from sightline.study import Training
 from sightline.training.batches import Batch, Plan, RenderedSet
@@ -238,6 +238,7 @@ def train(
                 parameters[name].copy_(tensor)
 
 
+@steady_attention()
 def mean_loss(loaded: LoadedModel, data: RenderedSet, row_tokens: int, accelerator: Accelerator | None = None) -> float:
     """Measure the loss on a data set: nats per target, nothing trained, dropout off."""
     rows = data.rows(range(len(data.sequences)), row_tokens=row_tokens, layout="tree")
@@ -251,6 +252,7 @@ def mean_loss(loaded: LoadedModel, data: RenderedSet, row_tokens: int, accelerat
     return float(total) / float(sum(row.weight_M.sum() for row in rows))
 
 
+@steady_attention()
 def _run_rows(
     loaded: LoadedModel,
     batch: Batch,

@@ -29,7 +29,7 @@ def fused_states(loaded: LoadedModel, decoder: FusedDecoder, row: Row, asked_S: 
         decoder: its layers.
         row: of any length; padded here.
         asked_S: int64[S], which tokens.
-        cache: an empty transformers cache to be filled with the row's keys and values.
+        cache: an empty cache to be filled with the row's keys and values.
 
     Returns:
         [S, D]; differentiable.
