@@ -241,6 +241,14 @@ def test_block_lists_cover_exactly_what_is_visible(by: str, sizes: tuple[int, in
     assert listed.mean() < 0.5
 
 
+@pytest.mark.parametrize("num_tokens", [128, 384, 640, 1152])
+def test_lists_of_any_length_are_aligned_alike_so_that_no_kernel_is_compiled_again(num_tokens: int) -> None:
+    layout = tree_layout(np.arange(num_tokens) + 1, torch.device("cpu"))
+    lists = (layout.forward, layout.backward_keys, layout.backward_queries)
+    tensors = [layout.subtree_end_T, *(part for each in lists for part in (each.start, each.middle, each.partner))]
+    assert [tensor.data_ptr() % 16 for tensor in tensors] == [0] * 10
+
+
 def test_plain_attention_follows_the_rule() -> None:
     loaded = random_model("llava")
     row = a_row(loaded)

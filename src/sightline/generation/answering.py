@@ -17,8 +17,9 @@ import torch
 
 from sightline.generation.decoding import Leaf, decode_row
 from sightline.generation.sampling import Decoding
-from sightline.models.forward import branch_sums, row_logprobs, steady_attention, stock_inputs
+from sightline.models.forward import branch_sums, row_logprobs, stock_inputs
 from sightline.models.loading import LoadedModel
+from sightline.models.steady import steady_attention
 from sightline.records import Answer, Sample, Score, to_json
 from sightline.storage import json_line, write_file
 from sightline.trees.render import Rendered, Shape, render, reword

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.generation.sampling import Decoding, choose_tokens, leaf_generator
-from sightline.models.forward import hidden_states_at, on_device, steady_attention, stock_positions
+from sightline.models.forward import hidden_states_at, on_device, stock_positions
 from sightline.models.growing_cache import GrowingCache
 from sightline.models.loading import LoadedModel
+from sightline.models.steady import steady_attention
 from sightline.trees.row import Row
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sightline.data.pictures import PictureError, open_picture
 from sightline.errors import UnsupportedModelError
 from sightline.models.family import Family, PictureView
+from sightline.models.steady import steady_attention
 from sightline.records import Picture
 
 TOGETHER = 8
@@ -119,6 +120,7 @@ class PictureFeatures:
         parts = self.family.vision_modules(self.module).values()
         return any(parameter.requires_grad for part in parts for parameter in part.parameters())
 
+    @steady_attention()
     def of(self, keys: Sequence[str]) -> Mapping[str, PictureView]:
         """Return what is seen of each picture; with a graph where vision tower or projector are trained."""
         trained = self.trained

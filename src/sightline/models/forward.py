@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sightline.models.fused.binding import fused_decoder
 from sightline.models.loading import LoadedModel
@@ -40,11 +39,6 @@ class RowInputs:
 
     def __len__(self) -> int:
         return len(self.embeddings_TD)
-
-
-def steady_attention() -> Any:
-    """Keep stock attention to kernels that need no planning: rows differ in length, and cuDNN plans each for 0.1 s."""
-    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 def on_device(values: np.ndarray, device: torch.device) -> Tensor:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from sightline.errors import SightlineError
 from sightline.models.features import KEPT_SHARE
-from sightline.models.forward import on_device, row_logprobs, steady_attention
+from sightline.models.forward import on_device, row_logprobs
 from sightline.models.fused.binding import fused_decoder
 from sightline.models.loading import LoadedModel
+from sightline.models.steady import steady_attention
 from sightline.training.batches import RenderedSet
 from sightline.training.losses import LossSum
 from sightline.trees.sampler import plan_epoch

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from sightline.errors import DataError, SightlineError
-from sightline.models.forward import on_device, row_logprobs, steady_attention
+from sightline.models.forward import on_device, row_logprobs
 from sightline.models.loading import LoadedModel
+from sightline.models.steady import steady_attention
 from sightline.study import Training
 from sightline.training.batches import Batch, Plan, RenderedSet
 from sightline.training.checkpoint import (

@@ -288,7 +288,7 @@ def _swiglu_backward(gate_up, grad, out, gated, width, stride, stride_g, stride_
     tl.store(gated + row * stride_g + cols, (silu * up).to(gated.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed"])
 def _dropped(values, out, width, stride, stride_o, share, seed, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

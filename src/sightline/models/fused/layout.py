@@ -19,6 +19,10 @@ BLOCK = 128
 """Rows are padded to a multiple of this many tokens."""
 
 
+ALIGNED = 4
+"""Numbers of 32 bits in 16 bytes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiling:
     """How a kernel cuts a row up.
@@ -85,10 +89,13 @@ def tree_layout(
 ) -> TreeLayout:
     """List the blocks of a row and bring them to the device in one copy that the host does not wait for."""
     parts = [subtree_end_T, *(part for tiling in tilings for part in _lists(subtree_end_T, tiling))]
-    host = torch.from_numpy(np.concatenate(parts).astype(np.int32))
-    if device.type == "cuda":
-        host = host.pin_memory()
-    ends, *found = host.to(device, non_blocking=True).split([len(part) for part in parts])
+    # Each starts at a multiple of 16 bytes, as fresh memory does: Triton compiles anew for another alignment.
+    lengths = [-(-len(part) // ALIGNED) * ALIGNED for part in parts]
+    host = torch.zeros(sum(lengths), dtype=torch.int32, pin_memory=device.type == "cuda")
+    for room, part in zip(host.split(lengths), parts, strict=True):
+        room[: len(part)] = torch.from_numpy(part)
+    there = host.to(device, non_blocking=True).split(lengths)
+    ends, *found = (room[: len(part)] for room, part in zip(there, parts, strict=True))
     lists = [
         BlockList(tiling=tiling, start=found[at], middle=found[at + 1], partner=found[at + 2])
         for at, tiling in zip((0, 3, 6), tilings, strict=True)
