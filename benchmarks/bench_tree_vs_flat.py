@@ -52,7 +52,7 @@ def train_step(loaded: LoadedModel, rows: Sequence[Row]) -> float:
     began = time.perf_counter()
     total = float(sum(row.weight_M.sum() for row in rows))
     for row in rows:
-        loss = sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M).to(loaded.device)).total / total
+        loss = sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M).to(loaded.device)) / total
         loss.backward()
     loaded.module.zero_grad()
     if loaded.device.type == "cuda":

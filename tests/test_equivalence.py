@@ -94,7 +94,7 @@ def gradients(loaded: LoadedModel, rows: list[Row]) -> tuple[float, dict[str, Te
     total_weight = sum(row.weight_M.sum() for row in rows)
     value = 0.0
     for row in rows:
-        loss = sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M)).total / total_weight
+        loss = sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M)) / total_weight
         loss.backward()
         value += float(loss.detach())
     return value, {n: p.grad.clone() for n, p in loaded.module.named_parameters() if p.grad is not None}

@@ -145,7 +145,7 @@ def logprobs_and_gradients(loaded: LoadedModel, rows: list[Row]) -> tuple[Tensor
     found: dict[int, Tensor] = {}
     for row in rows:
         logprob_M = row_logprobs(loaded, row)
-        sft_loss(logprob_M, on_device(row.weight_M, loaded.device)).total.backward()
+        sft_loss(logprob_M, on_device(row.weight_M, loaded.device)).backward()
         found |= {b: logprob_M.detach()[torch.from_numpy(row.branch_M == k)] for k, b in enumerate(row.branches)}
     grads = [p.grad.flatten() for _, p in sorted(loaded.module.named_parameters()) if p.grad is not None]
     return torch.cat([found[branch] for branch in sorted(found)]), torch.cat(grads)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, StudyError, install_advice
+
+if TYPE_CHECKING:
+    from sightline.checking.findings import Finding
+
+TRAINING_PACKAGES = ("accelerate", "datasets", "peft", "safetensors", "torch", "transformers")
+"""What the extra `train` brings."""
 
 app = typer.Typer(
     name="sightline",
@@ -38,6 +46,17 @@ def main() -> None:
     except SightlineError as error:
         print(f"sightline: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ImportError as error:
+        print(f"sightline: {_missing_extra(error)}", file=sys.stderr)
+        sys.exit(StudyError.exit_code)
+
+
+def _missing_extra(error: ImportError) -> str:
+    """Say what to install where a package of the extra `train` is not there; any other error is raised again."""
+    package = (error.name or "").partition(".")[0]
+    if package not in TRAINING_PACKAGES or importlib.util.find_spec(package) is not None:
+        raise error
+    return f"this needs {package}; {install_advice('train')}"
 
 
 def _interrupted(number: int, _: object) -> None:
@@ -54,7 +73,6 @@ def init(
 ) -> None:
     """Guess the columns, show three rows, write a commented study."""
     from sightline.data.guess import guess_columns, study_text
-    from sightline.errors import StudyError
     from sightline.storage import write_file
 
     if out.exists():
@@ -73,11 +91,13 @@ def run(
     set_: Overrides = None,
     smoke: Annotated[bool, typer.Option(help="The built-in model and data in place of the study's, in small.")] = False,
     until: Annotated[str | None, typer.Option(help="Stop after this step.")] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print the resolved study and what it would do.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Print the resolved study, what it would do and what it needs.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Carry a study out, resumed where it stopped; the last line printed is the report's path."""
-    from sightline.runner import run_study
+    from sightline.runner import estimate_study, run_study
     from sightline.runner.display import Display
     from sightline.study import load_study, plan_study, resolved_yaml
 
@@ -85,11 +105,21 @@ def run(
     if dry_run:
         plan = plan_study(loaded)
         made = {"runs": [r.name for r in plan.runs], "models": list(plan.models), "asked": list(plan.asked)}
-        if as_json:
-            _print_json({"study": loaded.model_dump(mode="json"), **made})
-        else:
+        if not as_json:
             print(resolved_yaml(loaded))
             print("\n".join(f"{key}: {', '.join(names)}" for key, names in made.items()))
+        try:
+            estimate = estimate_study(loaded)
+        except SightlineError as error:  # data or base are not here; what is asked can be read all the same
+            estimate = None
+            print(f"no estimate: {error}", file=sys.stderr)
+        except ImportError as error:
+            estimate = None
+            print(f"no estimate: {_missing_extra(error)}", file=sys.stderr)
+        if as_json:
+            _print_json({"study": loaded.model_dump(mode="json"), **made, "estimate": estimate and estimate.evidence})
+        elif estimate is not None:
+            print(f"estimate: {estimate.message}")
         return
     # A study's own directory is carried on where it lies.
     own = study if study.is_dir() and not smoke else None
@@ -109,49 +139,78 @@ def check(
     study: StudyFile,
     set_: Overrides = None,
     strict: Annotated[bool, typer.Option(help="Exit with 4 if there are warnings.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page to this file as well.")] = None,
     smoke: Annotated[bool, typer.Option(help="Check the study as --smoke would run it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at data, labels, template and split; train nothing."""
+    """Look at data, labels, template, split, leakage, detectable difference, destinations and cost; train nothing."""
     import dataclasses
 
-    from sightline.runner import check_study
+    from sightline.runner import StudyCheck
     from sightline.study import load_study
 
-    findings = check_study(load_study(study, overrides=set_ or [], smoke=smoke))
+    loaded = load_study(study, overrides=set_ or [], smoke=smoke)
+    looking, findings = StudyCheck(loaded), []
+    for finding in looking:
+        findings.append(finding)
+        if not as_json:
+            _print_finding(finding)
+    if html is not None:
+        from sightline.report.check_page import check_page
+        from sightline.storage import write_file
+
+        write_file(html, check_page(loaded.name, findings, looking.problems))
     if as_json:
         _print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
-        for finding in findings:
-            remedy = f"; {finding.remedy}" if finding.remedy else ""
-            accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
-            print(f"{finding.severity:8} {finding.name}: {finding.message}{remedy}{accepted}")
-    if any(finding.severity == "fault" and finding.accepted is None for finding in findings):
+        print(_summary(findings) if html is None else f"{_summary(findings)}\n{html}")
+    if any(finding.stops for finding in findings):
         print("A fault stops a run; correct it, or name it in the study: accept: {NAME: your reason}", file=sys.stderr)
         raise typer.Exit(2)
     if strict and any(finding.severity == "warning" for finding in findings):
         raise typer.Exit(4)
 
 
+def _print_finding(finding: Finding) -> None:
+    remedy = f"; {finding.remedy}" if finding.remedy else ""
+    accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
+    print(f"{finding.severity:8} {finding.name}: {finding.message}{remedy}{accepted}", flush=True)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    """Count findings, and name those that matter."""
+    told = []
+    for severity in ("fault", "warning", "note"):
+        found = [finding for finding in findings if finding.severity == severity]
+        names = ", ".join(dict.fromkeys(finding.name + (" accepted" if finding.accepted else "") for finding in found))
+        counted = f"{len(found)} {severity}{'' if len(found) == 1 else 's'}"
+        told.append(f"{counted} ({names})" if found and severity != "note" else counted)
+    return "found: " + ", ".join(told)
+
+
 @app.command()
 def show(
     study: StudyFile,
     set_: Overrides = None,
-    rows: Annotated[int, typer.Option(min=1, help="How many images to show.")] = 1,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows to show.")] = 3,
+    on: Annotated[str | None, typer.Option(help="Which set, as SET.SPLIT; what the first step learns from.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page to this file instead.")] = None,
     smoke: Annotated[bool, typer.Option(help="Show the study as --smoke would run it.")] = False,
 ) -> None:
     """Show what the model will see: tokens, which are trained, the tree of an image."""
     from sightline.runner.show import show_study
     from sightline.study import load_study
 
-    show_study(load_study(study, overrides=set_ or [], smoke=smoke), num_images=rows)
+    show_study(load_study(study, overrides=set_ or [], smoke=smoke), num_rows=rows, on=on, html=html)
+    if html is not None:
+        print(html)
 
 
 @app.command()
 def ask(
-    model: Annotated[str, typer.Argument(help="A base, or DIR:MODEL of a study; then the base answers beside it.")],
+    model: Annotated[str, typer.Argument(help="A base, or DIR:MODEL of a study; its base answers beside an adapter.")],
     question: Annotated[str, typer.Argument(help="The question.")],
-    image: Annotated[Path, typer.Option(help="The picture.")],
+    image: Annotated[list[Path], typer.Option(help="A picture; give several in the order they are to be seen.")],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
     as_json: AsJson = False,
 ) -> None:

@@ -5,6 +5,11 @@ A message says where, what was found and what to do. `exit_code` is the command 
 """
 
 
+def install_advice(extra: str) -> str:
+    """Say how an extra of sightline's own (`train`, `quantize`, ...) is installed; it is on no package index."""
+    return f"pip install '.[{extra}]' in sightline's own folder installs it"
+
+
 class SightlineError(Exception):
     """What every error of ours is."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -48,10 +49,33 @@ class Message:
         return "".join(part for part in self.content if isinstance(part, str))
 
 
-def image_id_of(row_id: str, pictures: tuple[Picture, ...]) -> str:
-    """Name what groups a row with others in sampling, splits and statistics: its picture or set of pictures.
+NOT_A_TARGET = -100
+"""The label of a token that is not learnt, as Hugging Face has it."""
 
-    Rows without a picture are a group of their own each.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """A row that came tokenised, as its maker wrote it.
+
+    Args:
+        input_ids: int32[L], the whole sequence; an image token once for each picture, or for each of its features.
+        labels: int32[L], the id where it is a target and `NOT_A_TARGET` where not, in its own place (not shifted).
+    """
+
+    input_ids: array[int]
+    labels: array[int]
+
+    @property
+    def misplaced(self) -> list[int]:
+        """Places whose label is not the id that stands there."""
+        places = enumerate(zip(self.input_ids, self.labels, strict=True))
+        return [place for place, (token, label) in places if label not in (NOT_A_TARGET, token)]
+
+
+def image_id_of(row_id: str, pictures: tuple[Picture, ...]) -> str:
+    """Name what groups a row with others in sampling: its picture or set of pictures.
+
+    Rows without a picture are a group of their own each. What is independent of what: see `data.groups`.
     """
     if not pictures:
         return f"no-image:{row_id}"
@@ -71,6 +95,8 @@ class Sample:
         answer: the reference answer.
         tags: facts of the row by which results can be filtered ("organ", "answer_type", ...).
         origin: where the row came from, as "file:row".
+        tokens: the row as ids and labels, where it came tokenised. Such a row is learnt and never asked: no template
+            touches it, its one message tells it apart from others, and its answer is empty.
     """
 
     id: str
@@ -79,6 +105,7 @@ class Sample:
     answer: str
     tags: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
+    tokens: Tokens | None = None
 
     @property
     def question(self) -> str:
@@ -186,21 +213,24 @@ class RunRecord:
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """Turn a record into plain JSON values; a picture's bytes are left out."""
+    """Turn a record into plain JSON values; a picture's bytes are left out, and so are tokens where there are none."""
     plain = dataclasses.asdict(record)
+    if plain.get("tokens", ...) is None:
+        del plain["tokens"]
 
     def without_bytes(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: without_bytes(item) for key, item in value.items() if not isinstance(item, bytes)}
         if isinstance(value, list | tuple):
             return [without_bytes(item) for item in value]
-        return value
+        return value.tolist() if isinstance(value, array) else value
 
     return without_bytes(plain)
 
 
 def sample_from_json(row: Mapping[str, Any]) -> Sample:
     """Rebuild a sample from `to_json`'s row."""
+    tokens = row.get("tokens")
     return Sample(
         id=row["id"],
         pictures=tuple(Picture(**picture) for picture in row["pictures"]),
@@ -208,4 +238,5 @@ def sample_from_json(row: Mapping[str, Any]) -> Sample:
         tags=dict(row["tags"]),
         origin=row["origin"],
         answer=row["answer"],
+        tokens=tokens and Tokens(**{name: array("i", ids) for name, ids in tokens.items()}),
     )

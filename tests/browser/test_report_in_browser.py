@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from browser.visits import CONTRAST, Visit, elsewhere, runs_out
 from report.fake_study import MODELS, write_study
 from report.hostile_study import write_hostile_study
 from sightline.report.build import build_report
@@ -18,24 +16,6 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 from playwright import sync_api
 
 pytestmark = pytest.mark.browser
-
-
-def _chromium(playwright: sync_api.Playwright) -> str:
-    named = os.environ.get("CHROMIUM")
-    for candidate in (named, shutil.which("chromium"), "/usr/bin/chromium", playwright.chromium.executable_path):
-        if candidate and Path(candidate).is_file():
-            return candidate
-    pytest.skip("needs Chromium: run scripts/install_browser.sh, or set CHROMIUM to one")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
-        # Root, as in most containers, has no sandbox; the pages are our own.
-        options = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=_chromium(playwright), args=options)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -48,35 +28,11 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_report(write_hostile_study(tmp_path_factory.mktemp("hostile")))
 
 
-class Visit:
-    """A page that was opened, with what it said on the console and every address it asked for."""
-
-    def __init__(self, browser: sync_api.Browser, path: Path, *, width: int = 1280, scheme: str = "light"):
-        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-        self.complaints: list[str] = []
-        self.asked_for: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.asked_for.append(request.url))
-        self.page.goto(path.as_uri())
-
-    def shown(self) -> list[str]:
-        """The questions in view, in their order."""
-        return self.page.locator("#list .row:not([hidden]) .question").all_text_contents()
-
-    def choose(self, name: str, value: str) -> None:
-        self.page.locator(f"#controls [name={name}]").select_option(value)
-
-
-def _elsewhere(visit: Visit, path: Path) -> list[str]:
-    return [url for url in visit.asked_for if url != path.as_uri() and not url.startswith("data:")]
-
-
 def test_the_page_is_quiet_and_asks_for_nothing(browser: sync_api.Browser, report: Path):
     visit = Visit(browser, report)
     visit.page.mouse.wheel(0, 20_000)
     assert visit.complaints == []
-    assert _elsewhere(visit, report) == []
+    assert elsewhere(visit, report) == []
 
 
 def test_pictures_are_drawn(browser: sync_api.Browser, report: Path):
@@ -162,29 +118,9 @@ def test_nothing_runs_out_of_the_side(browser: sync_api.Browser, report: Path, h
         page = Visit(browser, path, width=width).page
         for _ in range(40):
             page.mouse.wheel(0, 2_000)
-        wide = page.evaluate(
-            """[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
-               && !e.closest('.scroll, pre, .store, .unseen, svg')).map(e => e.outerHTML.slice(0, 120))"""
-        )
-        assert wide == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert runs_out(page, width) == []
 
 
-CONTRAST = """selectors => selectors.flatMap(selector => {
-  const channels = color => color.match(/[\\d.]+/g).slice(0, 3).map(Number);
-  const light = color => channels(color).map(c => c / 255)
-    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = e => {
-    const color = getComputedStyle(e).backgroundColor;
-    return color.includes('rgba(0, 0, 0, 0)') && e.parentElement ? ground(e.parentElement) : color;
-  };
-  return [...document.querySelectorAll(selector)].slice(0, 3).map(e => {
-    const style = getComputedStyle(e);
-    const [a, b] = [light(e instanceof SVGElement ? style.fill : style.color), light(ground(e))].sort((x, y) => y - x);
-    return [selector, (a + 0.05) / (b + 0.05)];
-  });
-})"""
 READ = ["h1", ".lede", ".sentence", ".tag.good", ".tag.bad", ".facts dt", ".by", ".note", ".worth.good", ".worth.bad"]
 READ += [
     ".tags",
@@ -224,7 +160,7 @@ def test_hostile_data_is_inert(browser: sync_api.Browser, hostile_report: Path):
     assert page.locator("img, iframe, object, embed, [onerror], [onload], [onmouseover]").count() == 0
     assert page.locator("a:not([href^='#'])").count() == 0
     assert visit.complaints == []
-    assert _elsewhere(visit, hostile_report) == []
+    assert elsewhere(visit, hostile_report) == []
 
 
 def test_the_policy_stops_a_script_that_got_in_all_the_same(browser: sync_api.Browser, report: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Every name a check gives is one that a study can accept."""
+"""Every name a check gives is one that a study can accept and the docs explain."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from pathlib import Path
 
 from sightline.checking.findings import FINDINGS
 
-CHECKS = Path(__file__).parents[2] / "src" / "sightline" / "checking"
+ROOT = Path(__file__).parents[2]
+CODE = [*(ROOT / "src" / "sightline" / "checking").glob("*.py"), ROOT / "src" / "sightline" / "runner" / "check.py"]
 
 
-def test_every_finding_is_listed_once_and_given_somewhere() -> None:
-    given = {name for file in CHECKS.glob("*.py") for name in re.findall(r'name="([a-z-]+)"', file.read_text())}
-    assert given == FINDINGS
+def test_every_finding_is_given_somewhere_and_every_name_given_is_listed() -> None:
+    texts = {file.name: file.read_text(encoding="utf-8") for file in CODE}
+    given = {name for text in texts.values() for name in re.findall(r'name="([a-z0-9-]+)"', text)}
+    assert given <= FINDINGS.keys()
+    written = "".join(text for name, text in texts.items() if name != "findings.py")
+    assert [name for name in FINDINGS if f'"{name}"' not in written] == []
+
+
+def test_the_docs_explain_every_finding_once_and_nothing_else() -> None:
+    text = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### `(.+)`$", text, flags=re.MULTILINE) == list(FINDINGS)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from sightline.checking import labels
 from sightline.checking.findings import Finding
-from sightline.checking.labels import check_labels, check_sharing
-from sightline.records import Message, Picture, Sample
+from sightline.checking.labels import check_alignment, check_labels, check_room, check_sharing
+from sightline.records import Message, Picture, Sample, Tokens
 from sightline.trees.render import Rendered
 
 IMAGE, END = 3, 1
@@ -108,7 +110,7 @@ def test_sharing_counts_what_the_trees_save() -> None:
     sequences = [sequence(), sequence(answer=(22, END)), sequence(picture="B")]
     [finding] = check_sharing("d", samples, sequences, row_tokens=100)
     assert finding.evidence == {"logical_tokens": 20, "executed_tokens": 16, "num_rows": 3}
-    assert finding.message == "d: 3 rows on 2 images, 1.5 an image; 20 tokens become 16 (1.2 times fewer)"
+    assert finding.message.startswith("d: 3 rows on 2 images, 1.5 an image; 20 tokens become 16 (1.2 times fewer)")
     [apart] = check_sharing("d", samples, sequences, row_tokens=7)
     assert apart.evidence["executed_tokens"] == 20
 
@@ -116,3 +118,92 @@ def test_sharing_counts_what_the_trees_save() -> None:
 def test_a_set_without_rows_shares_nothing() -> None:
     for finding in check_sharing("d", [], [], row_tokens=100):
         assert finding.evidence["logical_tokens"] == 0
+
+
+# --- tokenised rows and length limits -------------------------------------------------------------------------------
+
+
+def tokenised(row: int, ids: Sequence[int], labels: Sequence[int]) -> Sample:
+    return replace(sample(row), tokens=Tokens(input_ids=array("i", ids), labels=array("i", labels)))
+
+
+def test_labels_that_are_the_ids_are_aligned() -> None:
+    rows = [tokenised(1, [5, 6, 7], [-100, 6, 7]), sample(2)]
+    assert list(check_alignment("d", rows)) == []
+
+
+def test_labels_that_are_not_the_ids_are_a_fault_with_their_first_place() -> None:
+    rows = [
+        tokenised(1, [5, 6, 7], [-100, 6, 7]),
+        tokenised(2, [5, 6, 7], [9, -100, 7]),
+        tokenised(3, [5, 6], [-100, 8]),
+    ]
+    [finding] = check_alignment("d", rows)
+    assert (finding.name, finding.severity) == ("labels-misaligned", "fault")
+    assert "in 2 of 3 rows 2 of 5 labels" in finding.message and "a.csv:2, place 0: label 9, id 5" in finding.message
+    assert "shifted" not in finding.message and finding.evidence["rows"] == ["a.csv:2", "a.csv:3"]
+
+
+def test_labels_shifted_by_hand_are_called_so() -> None:
+    [finding] = check_alignment("d", [tokenised(1, [5, 6, 7, 8], [-100, 7, 8, -100])])
+    assert "shifted by one" in finding.message
+
+
+def test_of_misaligned_rows_nothing_else_is_said() -> None:
+    rows = [tokenised(1, [5, 6, 7], [9, 9, -100])]
+    names = {finding.name for finding in check_labels("d", rows, [weighted(sequence(), [1] * 7)], (END,))}
+    assert names == {"labels-misaligned", "trained-tokens"}
+
+
+def cut_rows(*lengths: int, ended: Sequence[int] = ()) -> dict[str, Finding]:
+    """Rows of these lengths, of which some end with the end token."""
+    rows = [tokenised(n, [5] * length, [-100] + [5] * (length - 1)) for n, length in enumerate(lengths)]
+    made = [sequence(answer=(20, END) if n in ended else (20,)) for n in range(len(lengths))]
+    return {finding.name: finding for finding in check_labels("d", rows, made, (END,))}
+
+
+def test_rows_without_an_end_at_one_greatest_length_were_cut() -> None:
+    findings = cut_rows(9, 9, 7, 9, ended=[2])
+    assert "end-not-trained" not in findings
+    assert findings["answers-cut"].severity == "fault" and "3 of 4 rows" in findings["answers-cut"].message
+
+
+@pytest.mark.parametrize(
+    ("lengths", "ended"),
+    [((4, 7, 9, 6), ()), ((9, 9, 4, 5, 6, 7), ()), ((9, 9, 9), (0, 1, 2)), ((6, 6, 9), (2,)), ((9, 5, 5), (1, 2))],
+)
+def test_rows_that_only_lack_their_end_were_not_cut(lengths: Sequence[int], ended: Sequence[int]) -> None:
+    findings = cut_rows(*lengths, ended=ended)
+    assert "answers-cut" not in findings
+    assert ("end-not-trained" in findings) == (len(ended) < len(lengths))
+
+
+@pytest.mark.parametrize(
+    ("longer", "severity"), [(0, None), (1, "warning"), (5, "warning"), (6, "fault"), (100, "fault")]
+)
+def test_references_longer_than_what_may_be_said_are_found(longer: int, severity: str | None) -> None:
+    rows = [sample(row) for row in range(100)]
+    findings = list(check_room("d", rows, [13] * longer + [12] * (100 - longer), 12))
+    assert [finding.severity for finding in findings] == ([severity] if severity else [])
+    assert not findings or findings[0].remedy == "set evaluate.max_new_tokens: 13"
+
+
+def test_what_a_step_can_share_depends_on_its_size() -> None:
+    samples, sequences = [sample(n, "A") for n in range(4)], [sequence(answer=(20 + n, END)) for n in range(4)]
+    [whole] = check_sharing("d", samples, sequences, row_tokens=100)
+    [halved] = check_sharing("d", samples, sequences, row_tokens=100, batch_size=2)
+    [alone] = check_sharing("d", samples, sequences, row_tokens=100, batch_size=4, branch_cap=1)
+    # By hand: a prompt of 4 and answers of 2; in pairs the prompt runs twice.
+    assert [found.evidence["executed_tokens"] for found in (whole, halved)] == [4 + 4 * 2, 2 * (4 + 2 * 2)]
+    assert alone.evidence["executed_tokens"] == whole.evidence["executed_tokens"]
+
+
+def test_large_sets_are_counted_on_some_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, sequences = (
+        [sample(n, str(n // 2)) for n in range(40)],
+        [sequence(answer=(20 + n, END)) for n in range(40)],
+    )
+    [counted] = check_sharing("d", samples, sequences, row_tokens=100, batch_size=4)
+    monkeypatch.setattr(labels, "MAX_COUNTED", 8)
+    [estimated] = check_sharing("d", samples, sequences, row_tokens=100, batch_size=4)
+    assert estimated.evidence == counted.evidence

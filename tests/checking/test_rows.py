@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
+from lettered_rows import CLEAN, only, sample
 from sightline.checking.findings import Finding, refuse_faults
-from sightline.checking.rows import check_balance, check_overlap, check_repeats, check_sizes
+from sightline.checking.rows import check_answer_types, check_balance, check_problems, check_repeats, check_sizes
+from sightline.data.problems import Problem
 from sightline.errors import CheckFault
-from sightline.records import Message, Picture, Sample
-
-
-def sample(row: int, pictures: str, question: str, answer: str, file: str = "a.csv", **tags: str) -> Sample:
-    """A row about pictures named by one letter each."""
-    return Sample(
-        id=f"{file}:{row}",
-        pictures=tuple(Picture(name=name, sha256=name * 64, width=8, height=8) for name in pictures),
-        messages=(Message(role="user", content=(*range(len(pictures)), question)),),
-        answer=answer,
-        tags=tags,
-        origin=f"{file}:{row}",
-    )
-
-
-CLEAN = [
-    sample(1, "A", "left?", "yes"),
-    sample(2, "A", "right?", "no"),
-    sample(3, "B", "left?", "no"),
-    sample(4, "AB", "left?", "no"),
-]
-
-
-def only(findings: Iterator[Finding]) -> Finding:
-    [finding] = findings
-    return finding
-
+from sightline.records import Message
 
 # --- repeats --------------------------------------------------------------------------------------------------------
 
@@ -82,44 +57,6 @@ def test_the_same_words_after_another_beginning_are_another_question() -> None:
     assert list(check_repeats("d", rows)) == []
 
 
-# --- overlap --------------------------------------------------------------------------------------------------------
-
-
-def test_sets_that_share_no_picture_do_not_overlap() -> None:
-    test = [sample(1, "C", "left?", "yes", file="t.csv")]
-    assert list(check_overlap({"train": CLEAN}, {"test": test})) == []
-
-
-def test_a_test_question_seen_in_training_is_a_fault() -> None:
-    test = [
-        sample(1, "A", "LEFT? ", "no", file="t.csv"),
-        sample(2, "C", "left?", "no", file="t.csv"),
-        sample(3, "B", "left?", "no", file="t.csv"),
-    ]
-    findings = {f.name: f for f in check_overlap({"x": CLEAN[:2], "validation": CLEAN[2:]}, {"test": test})}
-    fault = findings["same-row-in-train-and-test"]
-    assert fault.severity == "fault" and "test: 2 of 3 test questions" in fault.message and "t.csv:1" in fault.message
-    assert fault.evidence == {"rows": [["t.csv:1", "a.csv:1"], ["t.csv:3", "a.csv:3"]], "num_questions": 2}
-    assert findings["same-image-in-train-and-test"].evidence == {"num_pictures": 2, "num_questions": 2}
-
-
-def test_a_test_picture_seen_in_training_is_a_warning_even_within_a_set_of_pictures() -> None:
-    test = [
-        sample(1, "CB", "how many?", "2", file="t.csv"),
-        sample(2, "B", "where?", "left", file="t.csv"),
-        sample(3, "D", "left?", "yes", file="t.csv"),
-    ]
-    finding = only(check_overlap({"train": CLEAN}, {"test": test}))
-    assert (finding.name, finding.severity) == ("same-image-in-train-and-test", "warning")
-    assert "test: 1 of 3 test pictures" in finding.message and "2 of 3 test questions" in finding.message
-
-
-def test_every_test_set_is_looked_at_on_its_own() -> None:
-    seen, unseen = sample(1, "A", "left?", "yes", file="s.csv"), sample(1, "C", "left?", "yes", file="u.csv")
-    findings = list(check_overlap({"train": CLEAN}, {"unseen": [unseen], "seen": [seen]}))
-    assert [finding.message.partition(":")[0] for finding in findings] == ["seen", "seen"]
-
-
 # --- sizes and balance ----------------------------------------------------------------------------------------------
 
 
@@ -152,6 +89,67 @@ def test_balance_is_silent_where_there_is_nothing_to_say() -> None:
     assert "yes/no" not in finding.message
 
 
+# --- answer types ---------------------------------------------------------------------------------------------------
+
+
+def test_answers_that_fit_their_type_are_left_alone() -> None:
+    rows = [sample(1, "A", "left?", "Yes", answer_type="closed"), sample(2, "A", "what?", "air", answer_type="OPEN")]
+    assert list(check_answer_types("d", [*rows, *CLEAN])) == []
+
+
+def test_closed_questions_of_other_answers_are_counted_as_another_denominator() -> None:
+    rows = [
+        sample(1, "A", "left or right?", "left", answer_type="CLOSED"),
+        sample(2, "A", "a?", "no", answer_type="CLOSED"),
+    ]
+    finding = only(check_answer_types("d", rows))
+    assert (finding.name, finding.severity) == ("answer-types", "note")
+    assert "1 of 2 closed questions" in finding.message and "a.csv:1" in finding.message
+
+
+def test_an_open_yes_and_a_closed_sentence_are_at_odds_with_their_types() -> None:
+    rows = [
+        sample(1, "A", "what?", "Yes ", answer_type="OPEN"),
+        sample(2, "A", "is it?", "a mass in the left lung", answer_type="CLOSED"),
+        sample(3, "A", "is it?", "no", answer_type="CLOSED"),
+    ]
+    finding = only(check_answer_types("d", rows))
+    assert finding.severity == "warning" and finding.evidence["rows"] == ["a.csv:1", "a.csv:2"]
+    assert "1 open questions" in finding.message and "1 closed questions" in finding.message
+
+
+# --- unusable rows --------------------------------------------------------------------------------------------------
+
+
+def problem(row: int, kind: str, *, repaired: bool = False) -> Problem:
+    return Problem(file="a.csv", row=row, id=str(row), kind=kind, found="x", remedy="y", repaired=repaired)
+
+
+def test_unusable_rows_are_faults_of_two_names_until_they_are_skipped() -> None:
+    problems = [
+        problem(1, "image-count"),
+        problem(2, "bad-json"),
+        problem(2, "wrong-type"),
+        problem(3, "cmyk", repaired=True),
+    ]
+    found = {finding.name: finding for finding in check_problems(problems, num_rows=9, skipped=False)}
+    assert {name: finding.severity for name, finding in found.items()} == {
+        "placeholder-mismatch": "fault",
+        "bad-rows": "fault",
+    }
+    assert "1 of 9 rows" in found["bad-rows"].message and "a.csv:2: x; y" in found["bad-rows"].message
+    assert "a.csv:1: x; y" in found["placeholder-mismatch"].message
+    skipped = check_problems(problems, num_rows=9, skipped=True)
+    assert [finding.severity for finding in skipped] == ["warning", "warning"]
+    assert list(check_problems(problems[-1:], num_rows=9, skipped=False)) == []
+
+
+def test_no_more_unusable_rows_are_printed_than_a_person_reads() -> None:
+    finding = only(check_problems([problem(row, "bad-json") for row in range(1, 58)], num_rows=99, skipped=False))
+    assert len(finding.message.splitlines()) == 22 and finding.message.endswith("... and 37 more")
+    assert finding.evidence["num_rows"] == 57
+
+
 # --- refusing -------------------------------------------------------------------------------------------------------
 
 
@@ -174,8 +172,3 @@ def test_unaccepted_faults_are_all_named_with_the_way_past_them() -> None:
 def test_warnings_notes_and_accepted_faults_stop_nothing() -> None:
     refuse_faults([])
     refuse_faults([fault("a", accepted="why"), fault("b", severity="warning"), fault("c", severity="note")])
-
-
-def test_the_same_question_without_a_picture_overlaps() -> None:
-    train, test = [sample(1, "", "what is air?", "gas")], [sample(2, "", "What is  air?", "gas", file="t.csv")]
-    assert [finding.name for finding in check_overlap({"a": train}, {"t": test})] == ["same-row-in-train-and-test"]

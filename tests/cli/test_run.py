@@ -66,8 +66,9 @@ def test_until_stops_after_the_step(small_folder: Path, tmp_path: Path) -> None:
 def test_dry_run_writes_nothing(small_folder: Path, tmp_path: Path) -> None:
     arguments = ("run", small_folder / "small.yaml", "--out", tmp_path / "dry", "--dry-run")
     ended = sightline_command(*arguments)
-    assert ended.code == 0 and ended.out.endswith("runs: sft\nmodels: base, sft\nasked: data.test\n")
+    assert ended.code == 0 and "\nruns: sft\nmodels: base, sft\nasked: data.test\nestimate: about " in ended.out
     printed = json.loads(sightline_command(*arguments, "--json").out)
+    assert printed["estimate"]["hours"] > 0
     assert printed["models"] == ["base", "sft"] and printed["study"]["steps"]["sft"]["max_steps"] == 2
     assert not (tmp_path / "dry").exists()
 

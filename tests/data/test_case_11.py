@@ -27,7 +27,7 @@ def fit(loaded: Loaded) -> tuple[set[str], list[Problem]]:
     """What the trainer does later: ids that fit, and a problem for each sample that does not."""
     num_words = {sample.id: len(f"{sample.question} {sample.answer}".split()) for sample in loaded.samples}
     longer = [sample for sample in loaded.samples if num_words[sample.id] > CONTEXT]
-    problems = [too_long(sample, num_tokens=num_words[sample.id], limit=CONTEXT) for sample in longer]
+    problems = [too_long(sample, num_tokens=num_words[sample.id], limit=CONTEXT, bound="context") for sample in longer]
     return {id for id, num in num_words.items() if num <= CONTEXT}, problems
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,109 @@ def test_two_faults_of_one_row_are_both_named(folder: Path):
     loaded = load_source("rows.jsonl", root=folder)["all"]
     assert {problem.kind for problem in loaded.problems} == {"missing-image", "empty-question", "wrong-type"}
     assert (loaded.num_rows, loaded.num_left_out) == (1, 1)
+
+
+TEXT_ROWS = [
+    {"id": "1", "image": "a.png", "question": "Is it red?", "answer": "yes"},
+    {"id": "2", "image": None, "question": "What is a nodule?", "answer": "a small lump"},
+    {"id": "3", "image": "", "question": "What is a lung?", "answer": "an organ"},
+    {"id": "4", "question": "What is a rib?", "answer": "a bone"},
+    {"id": "5", "image": [], "question": "What is a skull?", "answer": "bones"},
+]
+
+
+def test_a_row_without_picture_is_bad_unless_the_study_says_so(folder: Path):
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, TEXT_ROWS)))
+    strict = load_source("rows.jsonl", root=folder)["all"]
+    assert [(p.id, p.kind) for p in strict.problems] == [(id, "missing-key") for id in "2345"]
+    assert "`columns: {image: [image, null]}`" in str(strict.problems[0])
+    mixed = load_source("rows.jsonl", root=folder, columns={"image": ["image", None]})["all"]
+    assert [(s.id, len(s.pictures), s.answer) for s in mixed.samples] == [
+        (row["id"], int(row["id"] == "1"), row["answer"]) for row in TEXT_ROWS
+    ]
+    assert mixed.problems == ()
+    assert mixed.samples[1].messages[0].content == ("What is a nodule?",)
+
+
+@pytest.mark.parametrize("image", ["lost.png", {"bytes": None, "path": "lost.png"}, ["a.png", "lost.png"], 7])
+def test_a_picture_that_is_named_is_never_lost(folder: Path, image: object):
+    (folder / "rows.jsonl").write_text(json.dumps({"image": image, "question": "Is it?", "answer": "yes"}))
+    loaded = load_source("rows.jsonl", root=folder, columns={"image": ["image", None]})["all"]
+    assert [p.kind for p in loaded.problems] == ["missing-image"] and loaded.samples == ()
+
+
+def test_a_mark_without_a_picture_is_bad(folder: Path):
+    (folder / "rows.jsonl").write_text(json.dumps({"image": None, "question": "<image>\nIs it?", "answer": "yes"}))
+    loaded = load_source("rows.jsonl", root=folder, columns={"image": ["image", None]})["all"]
+    assert [p.kind for p in loaded.problems] == ["image-count"]
+
+
+def test_text_alone(folder: Path):
+    (folder / "rows.csv").write_text("question,answer,image\nWhat is a rib?,a bone,lost.png\n")
+    (folder / "none.csv").write_text("question,answer\nWhat is a rib?,a bone\n")
+    for name in ("rows.csv", "none.csv"):
+        loaded = load_source(name, root=folder, columns={"image": None})["all"]
+        assert [(s.pictures, s.question) for s in loaded.samples] == [((), "What is a rib?")]
+    with pytest.raises(DataError, match="which column holds the image"):
+        load_source("none.csv", root=folder)
+
+
+@pytest.mark.parametrize("wrong", [["image"], [None], ["image", "other"], ["image", None, None], 3, ["imag", None]])
+def test_other_ways_of_naming_the_image_are_refused(folder: Path, wrong: object):
+    (folder / "rows.jsonl").write_text(json.dumps(TEXT_ROWS[0]))
+    with pytest.raises(DataError, match=r"no column .* for image"):
+        load_source("rows.jsonl", root=folder, columns={"image": wrong})
+
+
+def test_several_pictures_of_a_row_stand_where_they_are_marked(folder: Path):
+    row = {"image": ["b.png", "a.png"], "question": "Is <image> older than <image>?", "answer": "no"}
+    (folder / "rows.jsonl").write_text(json.dumps(row))
+    (sample,) = load_source("rows.jsonl", root=folder)["all"].samples
+    assert sample.messages[0].content == ("Is ", 0, " older than ", 1, "?")
+    assert [picture.name for picture in sample.pictures] == ["b.png", "a.png"]
+
+
+def test_files_named_as_splits_are_splits(folder: Path):
+    for index, name in enumerate(("train.jsonl", "val.csv", "test.json")):
+        text = csv_text(",") if name.endswith("csv") else json.dumps([ROWS[index]])
+        (folder / name).write_text(text if not name.endswith("jsonl") else json.dumps(ROWS[index]))
+    loaded = load_source(".", root=folder)
+    assert {split: part.num_rows for split, part in loaded.items()} == {"test": 1, "train": 1, "val": 3}
+    (folder / "more.csv").write_text(csv_text(","))
+    with pytest.raises(DataError, match="which file of this folder is meant"):
+        load_source(".", root=folder)
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+@pytest.mark.parametrize("top", [".", "pictures"])
+def test_pictures_in_an_archive(folder: Path, tmp_path_factory: pytest.TempPathFactory, kind: str, top: str):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "labels.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    (folder / "pictures").mkdir(exist_ok=True)
+    for name in ("a.png", "b.png"):
+        (folder / name).rename(folder / top / name)
+    archive = shutil.make_archive(str(elsewhere / "archive"), kind, root_dir=folder, base_dir=top)
+    loaded = load_source("labels.jsonl", root=elsewhere, images=Path(archive).name)["all"]
+    assert facts(loaded) == EXPECTED and loaded.problems == ()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_whole_set_in_an_archive(folder: Path, tmp_path_factory: pytest.TempPathFactory, kind: str):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    for name, base in (("bare", "."), ("named", folder.name)):
+        root = folder if base == "." else folder.parent
+        archive = shutil.make_archive(str(elsewhere / name), kind, root_dir=root, base_dir=base)
+        loaded = load_source(Path(archive).name, root=elsewhere)["all"]
+        assert facts(loaded) == EXPECTED
+        assert loaded.samples[0].origin.endswith("rows.jsonl:1")
+
+
+def test_a_picture_in_an_archive_cannot_lead_out_of_it(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    archive = shutil.make_archive(str(elsewhere / "archive"), "zip", root_dir=folder)
+    (elsewhere / "secret.png").write_bytes((folder / "a.png").read_bytes())
+    rows = [ROWS[0] | {"id": name, "image": name} for name in ("../secret.png", str(elsewhere / "secret.png"))]
+    (elsewhere / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    loaded = load_source("rows.jsonl", root=elsewhere, images=Path(archive).name)["all"]
+    assert [p.kind for p in loaded.problems] == ["path-escape"] * 2

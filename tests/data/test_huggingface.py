@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from sightline.data.formats import load_source
 from sightline.data.pictures import open_picture
-from sightline.errors import DataError, MissingDataError
+from sightline.errors import DataError
+from tiny_pictures import png
 
 datasets = pytest.importorskip("datasets", reason="needs sightline[train]")
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-
-
-def png(colour: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 6), (colour, 0, 0)).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def rows(start: int, num: int) -> dict[str, list[object]]:
@@ -68,6 +61,45 @@ def test_a_folder_named_as_on_the_hub_needs_no_network(folder: Path):
     check(load_source("flaviagiammarino/vqa-rad", root=folder))
 
 
+def test_the_copy_of_vqa_rad_says_which_row_of_the_original_is_which(folder: Path):
+    loaded = load_source("flaviagiammarino/vqa-rad", root=folder)
+    assert [s.tags for s in loaded["test"].samples] == [{"hf_index": str(index)} for index in range(6)]
+    assert {tuple(s.tags) for s in loaded["train"].samples} == {()}  # of train the copy left rows out
+    (folder / "flaviagiammarino").rename(folder / "mine")
+    assert load_source("mine/vqa-rad", root=folder)["test"].samples[5].tags == {}
+    meant = load_source("mine/vqa-rad", root=folder, format="vqa_rad")
+    assert [meant[split].num_rows for split in ("train", "test")] == [170, 6]
+    assert meant["test"].samples[5].tags == {"hf_index": "5"}
+
+
+def test_path_vqa_has_three_splits(tmp_path: Path):
+    data = tmp_path / "flaviagiammarino" / "path-vqa" / "data"
+    data.mkdir(parents=True)
+    for split, num in (("train", 4), ("validation", 2), ("test", 3)):
+        dataset(0, num).to_parquet(data / f"{split}-00000-of-00001-0123456789abcdef.parquet")
+    for source, format in (("flaviagiammarino/path-vqa", None), ("./flaviagiammarino/path-vqa", "path_vqa")):
+        loaded = load_source(source, root=tmp_path, format=format)
+        assert {split: len(part.samples) for split, part in loaded.items()} == {"train": 4, "validation": 2, "test": 3}
+
+
+def test_other_columns_are_mapped_in_the_study_file(tmp_path: Path):
+    """Sets without a format of their own: pictures, questions and answers under whatever names."""
+    data = tmp_path / "medical-imaging-combined" / "data"
+    data.mkdir(parents=True)
+    table = rows(0, 4)
+    features = {"scan": datasets.Image(), "query": datasets.Value("string"), "finding": datasets.Value("string")}
+    renamed = dict(zip(features, table.values(), strict=True))
+    for split in ("train", "validation"):
+        made = datasets.Dataset.from_dict(renamed, features=datasets.Features(features))
+        made.to_parquet(data / f"{split}-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=r"which column holds the image\? It has scan, query, finding"):
+        load_source("medical-imaging-combined", root=tmp_path)
+    columns = {"image": "scan", "question": "query", "answer": "finding"}
+    loaded = load_source("medical-imaging-combined", root=tmp_path, columns=columns)
+    assert {split: len(part.samples) for split, part in loaded.items()} == {"train": 4, "validation": 4}
+    assert loaded["train"].samples[1].answer == "no"
+
+
 def test_a_single_file(folder: Path):
     path = "flaviagiammarino/vqa-rad/data/test-00000-of-00001.parquet"
     loaded = load_source(path, root=folder, take=4)
@@ -79,28 +111,34 @@ def test_a_saved_dataset(tmp_path: Path):
     check(load_source("saved", root=tmp_path))
 
 
-def test_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = []
+def test_a_card_says_which_files_are_which_split(tmp_path: Path):
+    (tmp_path / "set").mkdir()
+    card = "---\nconfigs:\n- config_name: small\n  data_files:\n  - {split: train, path: parts/a-*}\n"
+    card += "  - {split: dev, path: [parts/b.parquet]}\n- config_name: large\n  data_files: elsewhere/*\n---\n"
+    (tmp_path / "set" / "README.md").write_text(card)
+    (tmp_path / "set" / "parts").mkdir()
+    for name in ("a-1", "a-2", "b", "unlisted"):
+        dataset(0, 2).to_parquet(tmp_path / "set" / "parts" / f"{name}.parquet")
+    loaded = load_source("set", root=tmp_path, subset="small")
+    assert {split: part.num_rows for split, part in loaded.items()} == {"train": 4, "dev": 2}
+    with pytest.raises(DataError, match="choose a `subset`; there are small, large"):
+        load_source("set", root=tmp_path)
 
-    def load_dataset(name: str, subset: str | None):
-        asked.append((name, subset))
-        return datasets.DatasetDict(train=dataset(0, 170), test=dataset(400, 6))
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    check(load_source("flaviagiammarino/vqa-rad", root=tmp_path, subset="small"))
-    assert asked == [("flaviagiammarino/vqa-rad", "small")]
-
-
-def test_without_network_it_says_what_to_fetch_and_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def load_dataset(name: str, subset: str | None):
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(MissingDataError) as missing:
-        load_source("flaviagiammarino/path-vqa", root=tmp_path)
-    message = str(missing.value)
-    assert "https://huggingface.co/datasets/flaviagiammarino/path-vqa" in message
-    assert str(tmp_path / "flaviagiammarino/path-vqa") in message and "no route" in message
+def test_a_folder_that_only_datasets_can_read(tmp_path: Path):
+    """An imagefolder: pictures, and a table of what belongs to each."""
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    (tmp_path / "set" / "train" / "a.png").write_bytes(png(3))
+    (tmp_path / "set" / "train" / "metadata.jsonl").write_text(
+        '{"file_name": "a.png", "question": "Is it?", "answer": "yes"}\n'
+    )
+    loaded = load_source("set", root=tmp_path, format="huggingface")["train"]
+    assert [(s.question, open_picture(s.pictures[0]).getpixel((0, 0))) for s in loaded.samples] == [
+        ("Is it?", (3, 0, 0))
+    ]
+    with pytest.raises(DataError, match="neither parquet nor anything else"):
+        (tmp_path / "none").mkdir()
+        load_source("none", root=tmp_path, format="huggingface")
 
 
 def test_conversations_in_parquet(tmp_path: Path):

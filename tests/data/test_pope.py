@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sightline.data.formats import load_source
 from sightline.data.pictures import open_picture
@@ -56,3 +58,72 @@ def test_without_pictures_it_names_coco_and_nothing_can_be_opened(shared: Path, 
         load_source("pope", root=shared / "data")
     with pytest.raises(DataError, match="only its name is known"):
         open_picture(labels["random"].samples[0].pictures[0])
+
+
+def write_labels(folder: Path, num_pictures: int = 3) -> list[str]:
+    """Label files of a few pictures, as the authors' repository has them; returns the pictures' names."""
+    folder.mkdir(parents=True)
+    names = [f"COCO_val2014_{number:012d}.jpg" for number in range(num_pictures)]
+    for category in ("random", "popular", "adversarial"):
+        rows = []
+        for name in names:
+            for thing, label in (("dog", "yes"), ("cow", "no")):
+                text = f"Is there a {thing} in the image?"
+                rows.append({"question_id": len(rows) + 1, "image": name, "text": text, "label": label})
+        (folder / f"coco_pope_{category}.json").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return names
+
+
+def write_pictures(folder: Path, names: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, name in enumerate(names):
+        Image.new("RGB", (8, 6), (place, 0, 0)).save(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("labels", "pictures", "source", "images"),
+    [
+        ("pope", "pope/val2014", "pope", None),
+        ("pope", "pope", "pope", None),
+        ("pope", "pope/images/val2014", "pope", None),
+        ("POPE/output/coco", "coco2014/val2014", "POPE", None),  # as HA-DPO's instructions have it
+        ("POPE/output/coco", "POPE/val2014", "POPE", None),
+        ("pope", "mirror/coco/val2014", "pope", "mirror"),
+        ("pope", "mirror/val2014", "pope", "mirror"),
+        ("pope", "mirror", "pope", "mirror"),
+    ],
+)
+def test_pictures_are_found_where_people_keep_them(
+    tmp_path: Path, labels: str, pictures: str, source: str, images: str | None
+):
+    names = write_labels(tmp_path / labels)
+    write_pictures(tmp_path / pictures, names)
+    loaded = load_source(source, root=tmp_path, images=images)
+    assert {split: (part.num_rows, len(part.samples), part.problems) for split, part in loaded.items()} == {
+        category: (6, 6, ()) for category in ("random", "popular", "adversarial")
+    }
+    assert [s.pictures[0].name for s in loaded["random"].samples[::2]] == names
+    by_file = load_source(f"{labels}/coco_pope_popular.json", root=tmp_path, images=images)["all"]
+    assert by_file.samples == loaded["popular"].samples
+
+
+def test_a_picture_that_is_missing_is_named_and_costs_its_own_questions(tmp_path: Path):
+    names = write_labels(tmp_path / "pope")
+    write_pictures(tmp_path / "pope" / "val2014", names[1:])  # the first is missing
+    loaded = load_source("pope", root=tmp_path)["random"]
+    assert len(loaded.samples) == 4
+    assert [(p.row, p.id, p.kind, p.image) for p in loaded.problems] == [
+        (1, "random-1", "missing-image", names[0]),
+        (2, "random-2", "missing-image", names[0]),
+    ]
+
+
+def test_a_folder_without_any_of_the_pictures_is_refused_at_once(tmp_path: Path):
+    write_labels(tmp_path / "pope")
+    write_pictures(tmp_path / "mirror", ["COCO_train2014_000000000001.jpg"])
+    with pytest.raises(
+        MissingDataError, match=r"none of the pictures .* is in .*mirror; scoring .*POPE: fetch .*6\.6 GB"
+    ):
+        load_source("pope", root=tmp_path, images="mirror")
+    with pytest.raises(MissingDataError, match=r"no coco_pope_random\.json; this should be POPE"):
+        load_source("mirror", root=tmp_path, format="pope")

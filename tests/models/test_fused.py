@@ -16,10 +16,11 @@ from transformers import DynamicCache
 
 from sightline.generation.answering import answer_samples
 from sightline.generation.sampling import Decoding
+from sightline.models import offload
 from sightline.models.adapters import attach_lora, detach_adapter
 from sightline.models.family import LANGUAGE_LINEARS
-from sightline.models.forward import hidden_states_at, row_inputs, set_recompute
-from sightline.models.fused import operations
+from sightline.models.forward import hidden_states_at, row_inputs, save_memory
+from sightline.models.fused import decoder, operations
 from sightline.models.fused.binding import bind, fused_decoder
 from sightline.models.fused.layout import BlockList, Tiling, tree_layout
 from sightline.models.fused.states import fused_states
@@ -41,8 +42,8 @@ def adapted(name: str, *, dropout: float = 0.0) -> LoadedModel:
     return loaded
 
 
-def fused(loaded: LoadedModel, *, recompute: bool = False) -> LoadedModel:
-    return dataclasses.replace(loaded, fuse=True, recompute=recompute)
+def fused(loaded: LoadedModel, *, recompute: bool = False, offload: bool = False) -> LoadedModel:
+    return dataclasses.replace(loaded, fuse=True, recompute=recompute, offload=offload)
 
 
 def a_row(loaded: LoadedModel, seed: int = 3) -> Row:
@@ -197,11 +198,38 @@ def test_checkpointing_leaves_no_hook_behind() -> None:
     loaded.module.train()
     _, plain = gradients(loaded, [row])
     embed = loaded.family.language_model(loaded.inner).get_input_embeddings()  # pyright: ignore
-    set_recompute(loaded, True)
+    save_memory(loaded, recompute=True)
     _, found = gradients(loaded, [row])
-    set_recompute(loaded, False)
+    save_memory(loaded)
     assert not embed._forward_hooks
     assert all(relative_error(found[name], plain[name]) < 1e-12 for name in plain)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", ["llava", "qwen3_vl"])
+def test_activations_that_waited_elsewhere_give_the_same_gradients(
+    name: str, recompute: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = adapted(name)
+    row = a_row(loaded)
+    loaded.module.train()
+    _, plain = gradients(loaded, [row])
+    moved: list[int] = []
+
+    def to_host(tensor: torch.Tensor) -> torch.Tensor:
+        moved.append(tensor.untyped_storage().data_ptr())
+        return tensor.clone()
+
+    monkeypatch.setattr(offload, "to_host", to_host)
+    monkeypatch.setattr(decoder, "to_host", to_host)
+    save_memory(loaded, recompute=recompute, offload=True)
+    for model in (loaded, fused(loaded, recompute=recompute, offload=True)):
+        moved.clear()
+        _, found = gradients(model, [row])
+        assert len(moved) >= len(loaded.family.language_model(loaded.inner).layers)  # pyright: ignore
+        assert not {parameter.untyped_storage().data_ptr() for parameter in loaded.module.parameters()} & set(moved)
+        assert all(relative_error(found[tensor], plain[tensor]) < 1e-9 for tensor in plain)
+    save_memory(loaded)
 
 
 def test_float32_on_the_cpu_is_not_fused_unasked() -> None:

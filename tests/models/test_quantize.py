@@ -83,7 +83,7 @@ def loss_and_gradients(loaded: LoadedModel, layout: Any = "tree") -> tuple[float
     sequences = sequences_of(loaded)
     loaded.module.zero_grad()
     rows = step_rows(range(3), rendered=sequences.__getitem__, image_ids=["a"] * 3, row_tokens=512, layout=layout)
-    total = torch.stack([sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M)).total for row in rows])
+    total = torch.stack([sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M)) for row in rows])
     if total.requires_grad:
         total.sum().backward()
     gradients = {name: p.grad.clone() for name, p in loaded.module.named_parameters() if p.grad is not None}
@@ -280,7 +280,7 @@ def test_float64_is_refused(folder: Path) -> None:
 
 def test_a_missing_bitsandbytes_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(StudyError, match=r"quantize: nf4 needs bitsandbytes; .*pip install 'sightline\[quantize\]'"):
+    with pytest.raises(StudyError, match=r"quantize: nf4 needs bitsandbytes; .*pip install '\.\[quantize\]'"):
         quantized(folder, "nf4")
     with pytest.raises(StudyError, match="optimizer: adamw_8bit needs"):
         require_bitsandbytes("optimizer: adamw_8bit")

@@ -54,7 +54,7 @@ def loss_and_gradients(loaded: LoadedModel, layout: Any = "tree") -> tuple[Tenso
     sequences = sequences_of(loaded)
     loaded.module.zero_grad()
     rows = step_rows(range(3), rendered=sequences.__getitem__, image_ids=["a"] * 3, row_tokens=512, layout=layout)
-    losses = [sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M)).total for row in rows]
+    losses = [sft_loss(row_logprobs(loaded, row), torch.from_numpy(row.weight_M)) for row in rows]
     total = torch.stack(losses).sum()
     if total.requires_grad:
         total.backward()

@@ -9,6 +9,7 @@ from typing import Any
 
 from report.fake_study import write_study
 from sightline.data.phantom import phantom_samples
+from tiny_studies import SMALL, write_small_study
 
 ATTACKS = (
     "<script>window.reached = 1</script>",
@@ -70,6 +71,7 @@ def write_hostile_study(directory: Path) -> Path:
     for name, value in (
         ("compare.json", compare),
         ("run.json", run),
+        ("pictures_matter.json", _pictures_matter(everything)),
         ("checks.json", [{"name": everything, "found": everything, "where": everything, "advice": everything}]),
         (
             "data/problems.json",
@@ -82,3 +84,21 @@ def write_hostile_study(directory: Path) -> Path:
         f"name: {quoted}\naccept: {{{quoted}: {quoted}}}\n# {ATTACKS[2]}\n", encoding="utf-8"
     )
     return directory
+
+
+def _pictures_matter(text: str) -> dict[str, Any]:
+    gain = {"gain": 0.1, "interval": [0.05, 0.15], "p": 0.01, "detectable": 0.1, "reason": text}
+    metric = {"title": text, "unit": "rate", "values": {}, "gains": {"blank": gain, "other": gain}}
+    said = {"verdict": ATTACKS[3], "sentence": text, "beside": text}
+    entry = {"model": ATTACKS[0], "data": text, "metric": "m", "metrics": {"m": metric}, **said}
+    return {"sets": [{"data": text, "sentence": text}], "models": [entry]}
+
+
+def write_hostile_rows(folder: Path) -> Path:
+    """Write a study that has not run, whose first rows ask and answer with attacks; all rows are learnt from."""
+    # A NUL and half a character are no text; such rows are refused when they are read.
+    texts = [attack for attack in ATTACKS if "\x00" not in attack and "\ud800" not in attack]
+    texts.append("\x1b[31mred\x1b]8;;http://beacon.invalid\x07 \u202egnp.exe \u05e9\u05dc\u05d5\u05dd")
+    rows = {f"row{line}": ["images/scan_000.png", text, text] for line, text in enumerate(texts, start=2)}
+    text = SMALL.replace("{train: 0.5, test: 0.5, by: image}", "{train: all, test: all}")
+    return write_small_study(folder, text, **rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -54,6 +55,8 @@ def test_a_quantised_study_says_so_and_asks_its_base_in_the_same_way(finished: P
         assert asked and asked["quantize"] == "nf4"
     made = recorded_origin(finished / "models" / "sft" / "manifest.json")
     assert made and (made["parent/quantize"], made["settings/optimizer"]) == ("nf4", '"adamw_8bit"')
+    run = json.loads((finished / "run.json").read_text(encoding="utf-8"))
+    assert run["versions"]["bitsandbytes"] == importlib.metadata.version("bitsandbytes")
     names = set(load_file(finished / "models" / "sft" / "adapter_model.safetensors"))
     assert any("multi_modal_projector" in name for name in names)
 

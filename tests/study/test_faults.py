@@ -54,6 +54,8 @@ from study_examples import SMALLEST, steps
         (steps("data: {}"), "steps.data and data.data have the same name"),
         (steps("base: {}"), "'base' is the name of the study's base model"),
         (steps("a.b: {}"), "'a.b' cannot be a name"),
+        (SMALLEST + "hardware: {memory_gib: -3}", "hardware.memory_gib = -3: should be greater than 0 or be 'auto'"),
+        (SMALLEST + "hardware: {memory_gib: 0}", "hardware.memory_gib = 0: should be greater than 0"),
         (SMALLEST + "compare: [{model: stf}]", "compare[0].model: no model is called stf; did you mean sft?"),
         (SMALLEST + "compare: [{model: sft, against: sft}]", "compare[0]: sft is compared with itself"),
         (SMALLEST + "compare: [{model: sft, by: nil}]", "compare[0].by: nil is not among evaluate.metrics; did you"),

@@ -157,5 +157,5 @@ def test_a_package_that_is_not_installed_is_named_before_anything_is_done(study_
     study = study_of(steps(f"sft: {{{key}}}"))
     refuse_unbuilt(study)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(StudyError, match=r"sft: .* needs bitsandbytes; pip install 'sightline\[quantize\]'"):
+    with pytest.raises(StudyError, match=r"sft: .* needs bitsandbytes; pip install '\.\[quantize\]'"):
         refuse_unbuilt(study)

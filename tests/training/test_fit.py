@@ -15,7 +15,7 @@ from sightline.models.loading import LoadedModel
 from sightline.records import Message
 from sightline.training import fit
 from sightline.training.batches import RenderedSet
-from sightline.training.losses import sft_loss
+from sightline.training.objectives import Likelihood
 from sightline.trees.render import render
 from tiny_llava import picture, random_llava
 
@@ -80,7 +80,7 @@ def chosen(loaded: LoadedModel, data: RenderedSet, limit: int, *, num_ranks: int
         seed=0,
         limit=limit,
         num_ranks=num_ranks,
-        loss=sft_loss,
+        objective=Likelihood(),
         longest=max(map(len, data.sequences)),
     )
 

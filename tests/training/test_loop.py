@@ -14,9 +14,10 @@ from sightline.models.loading import LoadedModel
 from sightline.records import Message
 from sightline.study import Training
 from sightline.training.loop import RenderedSet, StepRecord, train
-from sightline.training.losses import LossSum, sft_loss
+from sightline.training.objectives import Likelihood, RowLoss
 from sightline.training.schedule import learning_rate_at
 from sightline.trees.render import render
+from sightline.trees.row import Row
 from tiny_llava import picture, random_llava
 
 
@@ -156,13 +157,14 @@ def test_no_number_stops_and_names_step_and_samples() -> None:
 def test_no_number_later_leaves_the_adapter_as_it_was() -> None:
     loaded = fresh()
 
-    def loss(logprob_M: torch.Tensor, weight_M: torch.Tensor) -> LossSum:
-        summed = sft_loss(logprob_M, weight_M)
-        return summed if len(done) < 2 else LossSum(summed.total * math.nan, summed.count)
+    class Broken(Likelihood):
+        def loss(self, row: Row, logprob_M: torch.Tensor) -> RowLoss:
+            found = Likelihood.loss(self, row, logprob_M)
+            return found if len(done) < 2 else RowLoss(found.total * math.nan, {})
 
     done: list[StepRecord] = []
     with pytest.raises(SightlineError, match="step 3: the loss is nan"):
-        for record in train(loaded, rendered_set(loaded), settings(), loss=loss):
+        for record in train(loaded, rendered_set(loaded), settings(), objective=Broken()):
             done.append(record)
             before = adapter_weights(loaded.module)
             before = {name: tensor.clone() for name, tensor in before.items()}
@@ -177,21 +179,21 @@ def test_half_precision_finds_its_scale_and_resumes_with_it(tmp_path: Path) -> N
         attach_lora(loaded, rank=4, alpha=8, seed=0)
         return loaded
 
-    def steep(logprob_M: torch.Tensor, weight_M: torch.Tensor) -> LossSum:
-        summed = sft_loss(logprob_M, weight_M)
-        return LossSum(summed.total * 50, summed.count)
+    class Steep(Likelihood):
+        def loss(self, row: Row, logprob_M: torch.Tensor) -> RowLoss:
+            return RowLoss(Likelihood.loss(self, row, logprob_M).total * 50, {})
 
     whole = half()
     data = rendered_set(whole)
-    records = list(train(whole, data, settings(epochs=3), loss=steep))
+    records = list(train(whole, data, settings(epochs=3), objective=Steep()))
     passed_over = [record for record in records if record.grad_norm == 0]
     assert 0 < len(passed_over) < len(records)
     stopped = half()
-    steps = train(stopped, rendered_set(stopped), settings(epochs=3), loss=steep, checkpoints=tmp_path)
+    steps = train(stopped, rendered_set(stopped), settings(epochs=3), objective=Steep(), checkpoints=tmp_path)
     for _ in range(5):
         next(steps)
     resumed = half()
-    list(train(resumed, rendered_set(resumed), settings(epochs=3), loss=steep, checkpoints=tmp_path))
+    list(train(resumed, rendered_set(resumed), settings(epochs=3), objective=Steep(), checkpoints=tmp_path))
     ours, theirs = adapter_weights(resumed.module), adapter_weights(whole.module)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 

@@ -50,7 +50,7 @@ def test_nothing_is_sent_where_nothing_was_asked_for(tmp_path: Path) -> None:
 def test_missing_tracker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with (
-        pytest.raises(StudyError, match=r"wandb is not installed; pip install 'sightline\[track\]'"),
+        pytest.raises(StudyError, match=r"wandb is not installed; pip install '\.\[track\]' in sightline's own folder"),
         track("sft", tensorboard=None, wandb="project", settings={}),
     ):
         pass

@@ -145,12 +145,12 @@ def test_the_same_words_about_two_images_are_not_shared() -> None:
 def test_a_tree_that_does_not_fit_repeats_its_prefix_and_loses_nothing() -> None:
     prefix = list(range(100, 120))
     sequences = [sequence([*prefix, *[branch] * 5]) for branch in range(10)]
-    parts = fit_branches(range(10), sequences.__getitem__, 40)
+    parts = fit_branches([[n] for n in range(10)], sequences.__getitem__, 40)
     assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     rows = rows_of(sequences, ["a"] * 10, 40)
     assert sorted(map(len, rows)) == [30, 40, 40]
     assert all(row.token_ids_T[:20].tolist() == prefix for row in rows)
-    assert fit_branches(range(10), sequences.__getitem__, 70) == [list(range(10))]
+    assert fit_branches([[n] for n in range(10)], sequences.__getitem__, 70) == [list(range(10))]
 
 
 @pytest.mark.parametrize("row_tokens", [8, 9, 12])

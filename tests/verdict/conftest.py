@@ -13,18 +13,21 @@ Values = Sequence[float | str | Mapping[str, float]]
 
 
 @pytest.fixture
-def make_samples() -> Callable[[Sequence[int]], dict[str, Sample]]:
-    """A function from the image number of each question to samples "q000", "q001", ... with the reference yes."""
+def make_samples() -> Callable[[Sequence[int | Sequence[int]]], dict[str, Sample]]:
+    """A function from the image number, or numbers, of each question to samples "q000", ... with the reference yes."""
 
-    def make(images: Sequence[int]) -> dict[str, Sample]:
+    def make(images: Sequence[int | Sequence[int]]) -> dict[str, Sample]:
         return {
             f"q{index:03d}": Sample(
                 id=f"q{index:03d}",
-                pictures=(Picture(name=f"{image}.png", sha256=f"{image:064d}", width=8, height=8),),
+                pictures=tuple(
+                    Picture(name=f"{image}.png", sha256=f"{image:064d}", width=8, height=8)
+                    for image in ((shown,) if isinstance(shown, int) else shown)
+                ),
                 messages=(Message(role="user", content=(0, "Is there a nodule?")),),
                 answer="yes",
             )
-            for index, image in enumerate(images)
+            for index, shown in enumerate(images)
         }
 
     return make

@@ -31,6 +31,7 @@ def entry_of(**changes: Any) -> dict[str, Any]:
         "detectable": 0.0721,
         "num_questions": 2248,
         "num_images": 315,
+        "num_groups": 315,
         "binary": True,
         "fixed": 261,
         "broke": 110,
@@ -54,6 +55,10 @@ def test_improved_and_regressed() -> None:
         "regressed: -4.0 points (95% CI -7.5 to -0.5), adjusted p = .025, 2,248 questions on 315 images; "
         "fixed 261, broke 110."
     )
+
+
+def test_images_that_questions_share_in_part_are_counted_with_the_groups_they_form() -> None:
+    assert "2,248 questions on 315 images (40 independent groups); fixed 261" in said(num_groups=40)
 
 
 def test_no_detectable_difference() -> None:
@@ -145,6 +150,7 @@ def compare_of(**changes: Any) -> dict[str, Any]:
         "data": "phantom.test",
         "template": "short",
         "num_images": 30,
+        "num_groups": 30,
         "metrics": {"closed_f1": metric},
     }
     baseline = {"data": "phantom.test", "metric": "closed_f1", "value": None, "answer": "no"}

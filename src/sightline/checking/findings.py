@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sightline.errors import CheckFault
+from sightline.records import Sample
 
 Severity = Literal["fault", "warning", "note"]
 
-FINDINGS = frozenset(
-    (
-        "answer-balance",
-        "contradictory-rows",
-        "data-size",
-        "end-not-trained",
-        "image-tokens-trained",
-        "prefix-sharing",
-        "repeated-rows",
-        "same-image-in-train-and-test",
-        "same-row-in-train-and-test",
-        "token-straddles-answer",
-        "trained-tokens",
-    )
-)
-"""Every name a check gives; a study's `accept` names one of them."""
+ORDER: Mapping[Severity, int] = {"fault": 0, "warning": 1, "note": 2}
+"""The gravest first."""
+
+NUM_EXAMPLES = 5
+"""How many rows a finding's evidence names."""
+
+FINDINGS: Mapping[str, str] = {
+    # the study's plan
+    "several-factors-changed": "a stated comparison in which more than one thing differs",
+    "identical-members": "models that are trained in exactly the same way",
+    "unusual-setting": "a learning rate, rank, alpha, dropout or number of epochs far outside what the field uses",
+    "data-partly-seen": "a step that sees less than half of its rows",
+    "destinations": "every place to which data, scores or names would go",
+    "licences": "the licences of base and data",
+    # rows and splits
+    "bad-rows": "rows that cannot be used",
+    "placeholder-mismatch": "rows whose image placeholders do not match their pictures",
+    "data-size": "rows, pictures and rows per picture of each set",
+    "repeated-rows": "rows that repeat another",
+    "contradictory-rows": "one question about one picture with several answers",
+    "answer-balance": "what always giving the commonest answer reaches",
+    "answer-types": "answers at odds with the type the data gives them",
+    "test-is-whole-dataset": "a test set that holds every row of its source, those made for training included",
+    "same-row-in-train-and-test": "test questions that training or validation has asked",
+    "same-image-in-train-and-test": "test pictures that training or validation has shown",
+    "near-duplicate-in-train-and-test": "test pictures that look like one that training or validation has shown",
+    "identity-tags": "tags in picture files that can name a person or place",
+    "burnt-in-text": "pictures whose file says that text is burnt into their pixels",
+    # what is trained and asked
+    "trained-tokens": "how many image, prompt, answer and end tokens are trained",
+    "labels-misaligned": "labels of tokenised rows that are not the ids at their places",
+    "image-tokens-trained": "image tokens among the targets",
+    "end-not-trained": "answers whose end is not a target",
+    "answers-cut": "answers cut by a length limit, in training or in evaluation",
+    "token-straddles-answer": "tokens that reach over the border between question and answer",
+    "foreign-template": "a chat template other than the one the model was trained with",
+    "asked-otherwise-than-trained": "questions put to the model in another form than it was trained on",
+    "prefix-sharing": "tokens saved because rows share their pictures, and the speed to expect",
+    # what it can show and what it costs
+    "detectable-difference": "the smallest difference that the planned comparisons can detect",
+    "cost": "disk, memory, hours and price before the start, with what the estimate assumes",
+    "over-budget": "a study that cannot fit its budget on any accelerator",
+    # with the models
+    "adapter-made-for-another-base": "an adapter whose own file names another base",
+    "step-0-loss": "the loss before the first step, against a uniform guess",
+}
+"""Every name a check gives, with what it is about: what `accept` may name. docs/checks.md explains each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +80,21 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     accepted: str | None = None
 
+    @property
+    def stops(self) -> bool:
+        """Whether a run refuses to start because of it."""
+        return self.severity == "fault" and self.accepted is None
+
+
+def row_name(sample: Sample) -> str:
+    """Name a row as a person finds it: its file and line, else its id."""
+    return sample.origin or sample.id
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings, the gravest first; equals keep their order."""
+    return sorted(findings, key=lambda finding: ORDER[finding.severity])
+
 
 def refuse_faults(findings: Sequence[Finding]) -> None:
     """Stop at faults that the study did not accept.
@@ -55,7 +102,7 @@ def refuse_faults(findings: Sequence[Finding]) -> None:
     Raises:
         CheckFault: naming each of them, what to do, and how to go past it.
     """
-    faults = [finding for finding in findings if finding.severity == "fault" and finding.accepted is None]
+    faults = [finding for finding in findings if finding.stops]
     if faults:
         lines = [f"{fault.name}: {fault.message}; {fault.remedy}" for fault in faults]
         raise CheckFault(

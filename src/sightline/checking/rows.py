@@ -1,26 +1,35 @@
-"""Checks on the rows themselves: repeated, contradictory and shared between training and test."""
+"""Checks on the rows of one set: their number, balance and types; what is repeated, contradictory or unusable."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from sightline.checking.findings import Finding
-from sightline.records import Sample
+from sightline.checking.findings import NUM_EXAMPLES, Finding
+from sightline.data.problems import NUM_PRINTED, Problem
+from sightline.records import NOT_A_TARGET, Sample
 
-NUM_EXAMPLES = 5
+YES_NO = ("yes", "no")
 
+LONG_ANSWER = 5
+"""Words; a closed question is answered in fewer."""
 
 Key = tuple[str, tuple[str, ...]]
 
 
-def _key(sample: Sample) -> Key:
-    """What is asked: the picture and all that was said, in whatever case and spacing."""
+def row_key(sample: Sample) -> Key:
+    """What is asked: the picture and all that was said, in whatever case and spacing; of a tokenised row, its ids."""
     picture = sample.image_id if sample.pictures else ""  # without a picture, every row is an image group of its own
+    if sample.tokens is not None:
+        ids, labels = sample.tokens.input_ids, sample.tokens.labels
+        asked = [token for token, label in zip(ids, labels, strict=True) if token != label]
+        return picture, (" ".join(map(str, asked or ids)),)  # where all is learnt, nothing is asked
     return picture, tuple(" ".join(message.text.lower().split()) for message in sample.messages)
 
 
 def _answer(sample: Sample) -> str:
+    if sample.tokens is not None:
+        return " ".join(str(label) for label in sample.tokens.labels if label != NOT_A_TARGET)
     return " ".join(sample.answer.lower().split())
 
 
@@ -28,7 +37,7 @@ def check_repeats(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
     """Find rows that ask the same of the same picture: repeated, or with another answer."""
     asked: dict[Key, list[Sample]] = defaultdict(list)
     for sample in samples:
-        asked[_key(sample)].append(sample)
+        asked[row_key(sample)].append(sample)
     several = [rows for rows in asked.values() if len(rows) > 1]
     contradictory = [rows for rows in several if len({_answer(row) for row in rows}) > 1]
     if contradictory:
@@ -56,38 +65,6 @@ def _shown(rows: Sequence[Sample]) -> str:
     return f"{rows[0].question!r} at {rows[0].origin}: {answers}"
 
 
-def check_overlap(train: Mapping[str, Sequence[Sample]], test: Mapping[str, Sequence[Sample]]) -> Iterator[Finding]:
-    """Find test rows whose picture and question, or whose picture, training or validation has seen."""
-    trained_rows = {_key(sample): sample for samples in train.values() for sample in samples}
-    trained_pictures = {picture.sha256 for sample in trained_rows.values() for picture in sample.pictures}
-    for name, samples in test.items():
-        same_rows = [sample for sample in samples if _key(sample) in trained_rows]
-        if same_rows:
-            yield Finding(
-                name="same-row-in-train-and-test",
-                severity="fault",
-                message=f"{name}: {len(same_rows)} of {len(samples)} test questions are asked of the same picture "
-                f"in training or validation, for example {same_rows[0].question!r} ({same_rows[0].origin})",
-                remedy="drop them from one side, or split by image",
-                evidence={
-                    "rows": [[row.origin, trained_rows[_key(row)].origin] for row in same_rows[:NUM_EXAMPLES]],
-                    "num_questions": len(same_rows),
-                },
-            )
-        shared = [sample for sample in samples if any(p.sha256 in trained_pictures for p in sample.pictures)]
-        if shared:
-            pictures = {p.sha256 for sample in shared for p in sample.pictures if p.sha256 in trained_pictures}
-            all_pictures = {p.sha256 for sample in samples for p in sample.pictures}
-            yield Finding(
-                name="same-image-in-train-and-test",
-                severity="warning",
-                message=f"{name}: {len(pictures)} of {len(all_pictures)} test pictures are seen in training or "
-                f"validation; {len(shared)} of {len(samples)} test questions are about them",
-                remedy="split by image; results on these questions partly show what was memorised",
-                evidence={"num_pictures": len(pictures), "num_questions": len(shared)},
-            )
-
-
 def check_sizes(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
     """Count rows, images and rows per image; and how the rows divide by answer type, where the data says so."""
     per_image = Counter(sample.image_id for sample in samples)
@@ -106,12 +83,12 @@ def check_sizes(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
 
 def check_balance(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
     """Say what always giving the commonest answer would reach, over all rows and over the yes/no questions."""
-    answers = Counter(_answer(sample) for sample in samples)
+    answers = Counter(_answer(sample) for sample in samples if sample.tokens is None)
     if not answers:
         return
     answer, count = answers.most_common(1)[0]
-    message = f"{data}: always answering {answer!r} is right in {_share(count, len(samples))}"
-    yes_no = Counter({word: answers[word] for word in ("yes", "no")})
+    message = f"{data}: always answering {answer!r} is right in {_share(count, answers.total())}"
+    yes_no = Counter({word: answers[word] for word in YES_NO})
     if yes_no.total():
         word, most = yes_no.most_common(1)[0]
         message += (
@@ -122,9 +99,77 @@ def check_balance(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
         name="answer-balance",
         severity="note",
         message=message,
-        evidence={"answer": answer, "count": count, "num_rows": len(samples), **yes_no},
+        evidence={"answer": answer, "count": count, "num_rows": answers.total(), **yes_no},
     )
 
 
 def _share(count: int, total: int) -> str:
     return f"{count} of {total} ({100 * count / total:.1f}%)"
+
+
+def check_answer_types(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
+    """Find answers at odds with their type, by the data's own tag `answer_type`."""
+    typed = [
+        (sample.tags["answer_type"].upper(), _answer(sample), sample)
+        for sample in samples
+        if "answer_type" in sample.tags and sample.tokens is None
+    ]
+    other = [sample for kind, answer, sample in typed if kind == "CLOSED" and answer not in YES_NO]
+    long = [sample for sample in other if len(sample.answer.split()) >= LONG_ANSWER]
+    open_yes_no = [sample for kind, answer, sample in typed if kind == "OPEN" and answer in YES_NO]
+    if long or open_yes_no:
+        examples = [*open_yes_no, *long]
+        odd = [
+            f"{len(open_yes_no)} open questions are answered by yes or no" if open_yes_no else "",
+            f"{len(long)} closed questions have answers of {LONG_ANSWER} words or more" if long else "",
+        ]
+        yield Finding(
+            name="answer-types",
+            severity="warning",
+            message=f"{data}: {' and '.join(filter(None, odd))}, for example {_shown([examples[0]])}",
+            remedy="correct answer_type: it decides by which metric a question counts",
+            evidence={"rows": [sample.origin for sample in examples[:NUM_EXAMPLES]]},
+        )
+    elif other:
+        yield Finding(
+            name="answer-types",
+            severity="note",
+            message=f"{data}: {len(other)} of {sum(kind == 'CLOSED' for kind, *_ in typed)} closed questions have an "
+            f"answer other than yes or no, for example {_shown([other[0]])}; papers that count yes/no answers alone "
+            "have another denominator",
+            evidence={"rows": [sample.origin for sample in other[:NUM_EXAMPLES]], "num_rows": len(other)},
+        )
+
+
+def check_problems(problems: Sequence[Problem], *, num_rows: int, skipped: bool) -> Iterator[Finding]:
+    """Report rows that cannot be used; those with another number of placeholders than pictures by a name of their own.
+
+    Args:
+        problems: of all sources, repaired ones included.
+        num_rows: rows read.
+        skipped: whether the study goes on without such rows (`on_bad_row: skip`).
+    """
+    faults = [problem for problem in problems if not problem.repaired]
+    misplaced = [problem for problem in faults if problem.kind == "image-count"]
+    other = [problem for problem in faults if problem.kind != "image-count"]
+    told = {
+        "placeholder-mismatch": (
+            misplaced,
+            "do not have one image placeholder for each picture, or for each feature",
+            "write the placeholder as often as there are pictures; accepted, the rows are left out",
+        ),
+        "bad-rows": (other, "cannot be used", "correct them, or set on_bad_row: skip in every step that trains"),
+    }
+    for name, (found, what, remedy) in told.items():
+        if found:
+            rows = {(problem.file, problem.row) for problem in found}
+            more = f"\n  ... and {len(found) - NUM_PRINTED} more" if len(found) > NUM_PRINTED else ""
+            yield Finding(
+                name=name,
+                severity="warning" if skipped else "fault",
+                message=f"{len(rows)} of {num_rows} rows {what}:\n  "
+                + "\n  ".join(map(str, found[:NUM_PRINTED]))
+                + more,
+                remedy="they are left out" if skipped else remedy,
+                evidence={"num_rows": len(rows), "rows": [str(problem) for problem in found[:NUM_EXAMPLES]]},
+            )

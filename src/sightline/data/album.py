@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,6 +17,31 @@ from sightline.records import Picture
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|(data|file):")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DRIVE = re.compile(r"[a-zA-Z]:")
+
+
+def find_in(folders: Sequence[Path], written: str) -> Path:
+    """Find a picture's file in the first folder that has it, without ever leaving any of them.
+
+    Args:
+        folders: in the order they are looked in; one at least.
+        written: the path as the data wrote it.
+
+    Returns:
+        The resolved path of an existing file inside one of the folders.
+
+    Raises:
+        PictureError: as `find_inside` raises it for the first folder.
+    """
+    first: PictureError | None = None
+    for folder in folders:
+        try:
+            return find_inside(folder, written)
+        except PictureError as error:
+            if error.kind not in ("missing-image", "path-escape"):  # what no other folder can mend
+                raise
+            first = first or error
+    assert first is not None, "there is a folder to look in"
+    raise first
 
 
 def find_inside(folder: Path, written: str) -> Path:
@@ -35,6 +60,9 @@ def find_inside(folder: Path, written: str) -> Path:
     _refuse_escape(written)
     # os.path answers for names that are too long and for circular links, where pathlib raises.
     inside = folder.resolve()
+    file, mark, frame = written.rpartition("#")
+    if mark and frame.isdecimal() and not os.path.isfile(inside / written):
+        return Path(f"{find_inside(folder, file)}#{frame}")  # a frame of a DICOM file
     path = Path(os.path.realpath(inside / written))
     if path.suffix.lower() not in SUFFIXES and not os.path.isfile(path):
         endings = [ending for suffix in SUFFIXES for ending in (suffix, suffix.upper())]
@@ -67,12 +95,12 @@ class Album:
     """The pictures of one source.
 
     Args:
-        folder: where paths start from, and which none may leave.
+        folders: where paths start from, and which none may leave; looked in one after the other.
         with_pictures: False takes pictures by name alone, without looking for files.
     """
 
-    def __init__(self, folder: Path, *, with_pictures: bool = True):
-        self.folder = folder
+    def __init__(self, *folders: Path, with_pictures: bool = True):
+        self.folders = folders
         self.with_pictures = with_pictures
         self._seen: dict[str, tuple[Picture, tuple[str, ...]] | PictureError] = {}
 
@@ -114,7 +142,7 @@ class Album:
                 if content is not None:
                     self._seen[key] = read_picture(content, name=written)
                 else:
-                    path = find_inside(self.folder, written)
+                    path = find_in(self.folders, written)
                     # "a", "a.png" and "./a.png" are one file.
                     if str(path) not in self._seen:
                         self._seen[str(path)] = read_picture(path, name=written)

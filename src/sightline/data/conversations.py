@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from sightline.data.album import Album
 from sightline.data.problems import shown
@@ -56,15 +57,21 @@ def split_at_pictures(text: str) -> list[Part]:
 
 
 def build_samples(
-    reader: RowReader, turns: Sequence[tuple[str, list[Part]]], pictures: tuple[Picture, ...], tags: Mapping[str, str]
+    reader: RowReader,
+    turns: Sequence[tuple[str, list[Part]]],
+    pictures: tuple[Picture, ...],
+    tags: Mapping[str, str],
+    *,
+    unmarked: Literal["first", "last"] = "first",
 ) -> list[Sample]:
     """Make one sample of each assistant turn; the turns before it are its history.
 
     Args:
         reader: the row's reader, which gathers what is wrong.
         turns: role and parts of every turn, in order.
-        pictures: in the order the placeholders use them; with no placeholder anywhere they open the first user turn.
+        pictures: in the order the placeholders use them.
         tags: facts of the row.
+        unmarked: whether pictures with no placeholder anywhere open or end the first user turn.
 
     Returns:
         The samples; empty when anything is wrong.
@@ -100,14 +107,15 @@ def build_samples(
                 )
             )
         content: list[str | int] = []
-        if role == "user" and num_placed == 0 and not any(message.role == "user" for message in messages):
-            content.extend(range(len(pictures)))
         for part in parts:
             if part is None:
                 content.append(next_picture)
                 next_picture += 1
             else:
                 content.append(part)
+        if role == "user" and num_placed == 0 and not any(message.role == "user" for message in messages):
+            all_pictures = range(len(pictures))
+            content = [*all_pictures, *content] if unmarked == "first" else [*content, *all_pictures]
         messages.append(Message(role=role, content=tuple(content)))  # type: ignore[arg-type]  # a value of ROLES
     return samples
 
@@ -117,7 +125,7 @@ def read_plain(reader: RowReader, fields: Mapping[str, str], tag_columns: Sequen
 
     Args:
         reader: the row's reader, which gathers what is wrong.
-        fields: our names ("image", "question", "answer") to the row's columns.
+        fields: our names ("image", "question", "answer") to the row's columns; without "image" rows are text alone.
         tag_columns: columns to keep as tags.
         album: where the pictures are.
 
@@ -126,12 +134,9 @@ def read_plain(reader: RowReader, fields: Mapping[str, str], tag_columns: Sequen
     """
     question = reader.text(fields["question"], "question")
     answer = reader.text(fields["answer"], "answer")
-    image = reader.row.values.get(fields["image"])
     pictures: tuple[Picture, ...] = ()
-    if image is None or image == "" or image == []:
-        reader.report("missing-key", f"no {shown(fields['image'])}, the column of the image")
-    else:
-        pictures = reader.pictures(image, album)
+    if reader.has_picture(fields.get("image")):
+        pictures = reader.pictures(reader.row.values[fields["image"]], album)
     tags = reader.tags(tag_columns)
     turns = [("user", split_at_pictures(question)), ("assistant", split_at_pictures(answer))]
     return build_samples(reader, turns, pictures, tags)
@@ -151,14 +156,37 @@ def read_conversation(
     Returns:
         One sample for each assistant turn, or none when anything is wrong. A row without image is text alone.
     """
-    column = fields["conversations"]
-    turns = _read_turns(reader, column)
-    image = reader.row.values.get(fields.get("image", "image"))
-    pictures = () if image is None or image == "" or image == [] else reader.pictures(image, album)
+    # Those who mix text into such sets leave the image out; where one was lost, its `<image>` is one too many.
+    reader.needs_picture = False
+    return _read_dialogue(reader, fields, tag_columns, album, unmarked="first")
+
+
+def read_text_first(
+    reader: RowReader, fields: Mapping[str, str], tag_columns: Sequence[str], album: Album
+) -> list[Sample]:
+    """Read a row of turns without placeholders, whose pictures come after the first question; as `read_conversation`.
+
+    A row without a picture is at fault: no placeholder would tell that one was lost.
+    """
+    return _read_dialogue(reader, fields, tag_columns, album, unmarked="last")
+
+
+def _read_dialogue(
+    reader: RowReader,
+    fields: Mapping[str, str],
+    tag_columns: Sequence[str],
+    album: Album,
+    *,
+    unmarked: Literal["first", "last"],
+) -> list[Sample]:
+    turns = _read_turns(reader, fields["conversations"])
+    pictures: tuple[Picture, ...] = ()
+    if reader.has_picture(fields.get("image")):
+        pictures = reader.pictures(reader.row.values[fields["image"]], album)
     tags = reader.tags(tag_columns)
     if reader.at_fault:
         return []
-    return build_samples(reader, turns, pictures, tags)
+    return build_samples(reader, turns, pictures, tags, unmarked=unmarked)
 
 
 def _read_turns(reader: RowReader, column: str) -> list[tuple[str, list[Part]]]:

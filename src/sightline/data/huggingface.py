@@ -1,4 +1,4 @@
-"""Tables in Hugging Face's formats: parquet files, `save_to_disk` folders, and datasets by name."""
+"""Tables in Hugging Face's formats: parquet files, `save_to_disk` folders, and what else `datasets` reads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sightline.data.cards import declared_patterns, read_card
+from sightline.data.release import Asked, Release
 from sightline.data.rows import Row, Table
-from sightline.errors import DataError, MissingDataError
+from sightline.errors import DataError, MissingDataError, install_advice
 
 SPLIT_NAMES = ("train", "training", "validation", "valid", "val", "dev", "test", "testing")
 
@@ -25,37 +27,48 @@ def is_local(path: Path) -> bool:
     return saved or next(path.rglob("*.parquet"), None) is not None
 
 
-def is_name(source: str) -> bool:
-    """Tell whether a source can be the name of a dataset on the Hugging Face hub: owner/name."""
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", source) is not None
+def is_hub_copy(asked: Asked, release: Release) -> bool:
+    """Tell whether a source is a release's copy on the hub: called so, or said to be it by the study's `format`."""
+    name = asked.source.partition("@")[0].casefold()
+    is_meant = asked.format == release.format or name.endswith(str(release.hub).casefold())
+    return is_meant and is_local(asked.path)
 
 
-def read_tables(source: str, *, root: Path, subset: str | None = None) -> dict[str, Table]:
+def read_tables(asked: Asked) -> dict[str, Table]:
     """Read a dataset split by split; pictures stay encoded.
 
     Args:
-        source: a parquet file or folder under `root`, or a name on the hub.
-        root: where relative paths start from.
-        subset: which configuration of the dataset.
+        asked: a parquet file, a folder of them, or a folder that `datasets` can read; and which subset.
 
     Returns:
         Split name to its rows, numbered from 0; "all" where a file does not say.
 
     Raises:
-        MissingDataError: it is not here and could not be fetched.
+        MissingDataError: there is nothing to read.
         DataError: it cannot be read, or a subset must be chosen.
     """
-    path = root / source
+    path = asked.path
     if path.is_file():
         return {_split_of(path) or "all": _parquet_table([path], file=path.name)}
-    if path.is_dir():
-        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-            return _dataset_tables(_load_saved(path), file=source)
-        return _folder_tables(path, source=source, subset=subset)
-    return _dataset_tables(_fetch(source, subset=subset, folder=path), file=source)
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return _dataset_tables(_load_saved(path), file=asked.source)
+    if next(path.rglob("*.parquet"), None) is None:
+        return _dataset_tables(_load_folder(path, subset=asked.subset), file=asked.source)
+    files = declared_files(path, asked.subset, where=asked.source) or _files_by_name(path, asked.subset)
+    return {split: _parquet_table(paths, file=f"{asked.source}:{split}") for split, paths in files.items()}
 
 
-def _folder_tables(folder: Path, *, source: str, subset: str | None) -> dict[str, Table]:
+def declared_files(folder: Path, subset: str | None, *, where: str) -> dict[str, list[Path]]:
+    """Find the files that a dataset's card declares, split by split; empty when it declares none that are there."""
+    patterns = declared_patterns(read_card(folder), subset, where=where) or {}
+    found = {
+        split: sorted({file for one in ones for file in folder.glob(one) if file.is_file()})
+        for split, ones in patterns.items()
+    }
+    return {split: files for split, files in found.items() if files}
+
+
+def _files_by_name(folder: Path, subset: str | None) -> dict[str, list[Path]]:
     base = folder / subset if subset else folder
     files: dict[str, list[Path]] = {}
     subsets = set()
@@ -68,7 +81,7 @@ def _folder_tables(folder: Path, *, source: str, subset: str | None) -> dict[str
         raise MissingDataError(f"{base}: no parquet files there")
     if subsets:
         raise DataError(f"{base}: choose a `subset`; there are {', '.join(sorted(subsets))}")
-    return {split: _parquet_table(paths, file=f"{source}:{split}") for split, paths in files.items()}
+    return files
 
 
 def _split_of(file: Path) -> str | None:
@@ -122,7 +135,7 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise DataError(f"Hugging Face data needs {name}; install it with: pip install 'sightline[train]'") from None
+        raise DataError(f"Hugging Face data needs {name}; {install_advice('train')}") from None
 
 
 def _load_saved(path: Path) -> Any:
@@ -133,13 +146,11 @@ def _load_saved(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as a saved dataset ({error})") from error
 
 
-def _fetch(source: str, *, subset: str | None, folder: Path) -> Any:
+def _load_folder(path: Path, *, subset: str | None) -> Any:
     datasets = _import("datasets")
     try:
-        return datasets.load_dataset(source, subset)
-    except Exception as error:  # hub, network and format errors share no class
-        which = f"{source} (subset {subset})" if subset else source
-        raise MissingDataError(
-            f"{which}: no such folder, and it could not be fetched ({type(error).__name__}: {error}); "
-            f"download https://huggingface.co/datasets/{source} and put its parquet files into {folder}"
+        return datasets.load_dataset(str(path), subset)
+    except Exception as error:  # whatever is in the folder may make it raise
+        raise DataError(
+            f"{path}: neither parquet nor anything else that `datasets` can read ({type(error).__name__}: {error})"
         ) from error

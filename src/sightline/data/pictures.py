@@ -8,6 +8,8 @@ import io
 import struct
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What Pillow may decode; its other formats run other programs or have a history of faults."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-"""File name endings of these formats, lower case."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".dcm")
+"""File name endings of these formats and of DICOM, lower case."""
 
 MAX_PIXELS = 2**26
 """The largest picture that is decoded (67 megapixels): a small file can claim gigabytes."""
@@ -61,7 +63,7 @@ def read_picture(source: Path | bytes, *, name: str) -> tuple[Picture, tuple[str
     """Decode a picture once and find out what it is.
 
     Args:
-        source: a file, or a file's content.
+        source: a file, or a file's content; "scan.dcm#2" is the second frame of a DICOM file.
         name: the picture's name as the data wrote it.
 
     Returns:
@@ -70,15 +72,14 @@ def read_picture(source: Path | bytes, *, name: str) -> tuple[Picture, tuple[str
     Raises:
         PictureError: the file is missing, empty, damaged, not a picture, or too small or large to be one.
     """
-    content = source if isinstance(source, bytes) else _read_file(source)
-    image, repairs = _decode(content)
+    image, repairs = _decode(source) if isinstance(source, bytes) else _decode_file(source)
     picture = Picture(
         name=name,
         sha256=_pixels_sha256(image),
         width=image.width,
         height=image.height,
         path=None if isinstance(source, bytes) else str(source),
-        content=content if isinstance(source, bytes) else None,
+        content=source if isinstance(source, bytes) else None,
     )
     return picture, repairs
 
@@ -111,7 +112,7 @@ def open_picture(picture: Picture) -> Image.Image:
     if picture.content is None and picture.path is None:
         raise MissingDataError(f"picture {picture.name}: only its name is known; load the data with its images folder")
     try:
-        image = _decode(picture.content or _read_file(Path(str(picture.path))))[0]
+        image, _ = _decode(picture.content) if picture.content else _decode_file(Path(str(picture.path)))
     except PictureError as error:
         if error.kind == "missing-image":
             raise MissingDataError(f"picture {picture.name}: {error}") from None
@@ -148,18 +149,40 @@ def _read_file(path: Path) -> bytes:
         raise PictureError("missing-image", f"cannot read {path} ({error.strerror})") from None
 
 
-def _decode(content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
+@contextmanager
+def quiet_decoder() -> Iterator[None]:
+    """Silence a decoder's warnings; that of a picture too large to be one becomes an error."""
+    from PIL import Image
+
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _decode_file(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
+    file, mark, frame = str(path).rpartition("#")
+    if not mark or not frame.isdecimal() or path.is_file():
+        return _decode(_read_file(path))
+    return _decode(_read_file(Path(file)), int(frame))
+
+
+def _decode(content: bytes, frame: int | None = None) -> tuple[Image.Image, tuple[str, ...]]:
     from PIL import Image, ImageOps
+
+    from sightline.data.dicom import decode_dicom, is_dicom
 
     if not content:
         raise PictureError("zero-bytes", "a picture of 0 bytes")
+    if is_dicom(content):
+        return decode_dicom(content, frame), ()
+    if frame is not None:
+        raise PictureError("missing-image", f"frame {frame} of a file that is not DICOM")
     declared = _declared_size(content)
     if declared and min(declared) < MIN_SIDE:
         raise PictureError("too-small", f"a picture of {declared[0]} x {declared[1]} pixels")
     repairs = []
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with quiet_decoder():
         try:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
@@ -241,6 +264,4 @@ def _undecodable(content: bytes, error: Exception) -> PictureError:
             return PictureError("truncated-image", f"a damaged {name} ({reason})")
     other = {b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"<svg": "an SVG drawing", b"\x1f\x8b": "a gzip archive"}
     kind = next((name for magic, name in other.items() if content.startswith(magic)), "no picture")
-    if content[128:132] == b"DICM":
-        kind = "a DICOM file"
     return PictureError("not-an-image", f"{kind}, starting with {content[:8]!r}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from sightline.data.rows import BadLine, Row, Table
-from sightline.errors import MissingDataError
+from sightline.data.conversations import read_plain
+from sightline.data.release import Asked, Opened, Release
+from sightline.data.rows import TEXT_SUFFIXES, BadLine, Row, Table
 
 CATEGORIES = ("random", "popular", "adversarial")
 TAGS = ("category", "question_id")
@@ -14,7 +16,61 @@ TAGS = ("category", "question_id")
 MARKS = frozenset({"question_id", "image", "text", "label"})
 """Columns by which a label file is recognised."""
 
-COCO_ADDRESS = "http://images.cocodataset.org/zips/val2014.zip"
+RELEASE = Release(
+    title="POPE",
+    format="pope",
+    address="https://github.com/RUCAIBox/POPE",
+    files=(
+        "coco_pope_random.json, _popular.json and _adversarial.json of output/coco, and the pictures of COCO val2014 "
+        "(http://images.cocodataset.org/zips/val2014.zip; 500 of them are asked about)"
+    ),
+    layout=(
+        "coco_pope_random.json ...    (here, or in output/coco)",
+        "val2014/COCO_val2014_000000000042.jpg ...    (here, in coco2014 beside or above, or where `images` says)",
+    ),
+    num_bytes=6_600_000_000,
+    licence="labels MIT, pictures under Flickr's terms",
+)
+
+_LABELS_IN = (".", "coco", "output/coco")
+_NUM_LEVELS_UP = 3
+_PICTURES_IN = ("val2014", ".", "images", "images/val2014", "coco/val2014", "coco2014/val2014")
+
+
+def open_release(asked: Asked) -> Opened | None:
+    """Open POPE's label files.
+
+    Args:
+        asked: their folder, or one of them.
+
+    Returns:
+        One split for each way of asking, "all" of a file; None when these are no such files.
+
+    Raises:
+        MissingDataError: none of the pictures is there.
+    """
+    if asked.path.is_file():
+        is_table = asked.path.suffix in TEXT_SUFFIXES
+        is_ours = asked.format == RELEASE.format or (is_table and set(asked.table(asked.path).columns) >= MARKS)
+        files = {"all": asked.path} if is_ours else {}
+    else:
+        files = find_label_files(asked.path)
+    if not files:
+        if asked.format == RELEASE.format:
+            raise RELEASE.missing(asked.path, "no coco_pope_random.json")
+        return None
+    here = next(iter(files.values())).parent
+    images = asked.images or (here,)
+    tables = {}
+    names: dict[str, None] = {}
+    for split, file in files.items():
+        table = asked.table(file)
+        rows = list(table.rows)
+        names |= {str(row.values.get("image")): None for row in rows if isinstance(row, Row)}
+        tables[split] = label_rows(replace(table, rows=rows), category=category_of(file))
+    if asked.with_pictures:
+        images = (_find_pictures(asked, here, list(names)),)
+    return Opened(tables=tables, read_row=read_plain, images=images, tags=TAGS)
 
 
 def category_of(path: Path) -> str:
@@ -52,28 +108,21 @@ def _plain_rows(rows: Iterable[Row | BadLine], category: str) -> Iterator[Row | 
 
 
 def find_label_files(folder: Path) -> dict[str, Path]:
-    """Find the label files in a folder, by category."""
-    files = {category: sorted(folder.glob(f"coco_pope_{category}.json")) for category in CATEGORIES}
-    return {category: found[0] for category, found in files.items() if found}
+    """Find the label files in a folder, or where the authors' repository has them, by category."""
+    for inner in _LABELS_IN:
+        files = {category: folder / inner / f"coco_pope_{category}.json" for category in CATEGORIES}
+        if found := {category: file for category, file in files.items() if file.is_file()}:
+            return found
+    return {}
 
 
-def find_images(folder: Path) -> Path:
-    """Find COCO's val2014 pictures beside the label files.
-
-    Args:
-        folder: where the label files are.
-
-    Returns:
-        The folder of pictures.
-
-    Raises:
-        MissingDataError: it is not there.
-    """
-    images = folder / "val2014"
-    if images.is_dir():
-        return images
-    raise MissingDataError(
-        f"{images}: POPE asks about pictures of COCO val2014, which its label files do not bring; fetch "
-        f"{COCO_ADDRESS} (6 GB, terms of Flickr) and unpack it there, or set `images` to where it lies; "
-        "scoring answers needs the labels alone"
-    )
+def _find_pictures(asked: Asked, here: Path, names: Sequence[str]) -> Path:
+    """Find the folder that holds any of the pictures: under the study's `images`, else near the labels."""
+    around = asked.images or (here, *list(here.resolve().parents)[:_NUM_LEVELS_UP])
+    for folder in around:
+        for inner in _PICTURES_IN:
+            if any((folder / inner / name).is_file() for name in names):
+                return folder / inner
+    where = " or ".join(map(str, asked.images)) if asked.images else f"{here} or in the folders above"
+    found = f"none of the pictures that POPE asks about is in {where}; scoring answers needs the labels alone"
+    raise RELEASE.missing(asked.path, found)

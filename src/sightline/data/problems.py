@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,7 +23,7 @@ REMEDIES: Mapping[str, str] = {
     "bad-turns": "let user and assistant alternate, the user first and the assistant last",
     "image-count": "write `<image>` in the prompt once for each picture, or nowhere, and never in an answer",
     "duplicate-id": "give each row its own id, or set `columns: {id: null}` to number the rows",
-    "too-long": "shorten the row, raise `row_tokens`, or lower `max_pixels`",
+    "too-long": "shorten the row",
     "changed": "put the picture back as it was, or start anew with another --out",
     "path-escape": "put the picture inside the images folder and write its path from there",
     "remote-image": "download the picture; sightline never fetches an address found in data",
@@ -39,6 +40,16 @@ REMEDIES: Mapping[str, str] = {
     "animated-first-frame": "the first frame was taken; nothing to do",
 }
 """What to do about each kind of problem; the last four are repaired on reading and the row is kept."""
+
+Bound = Literal["row_tokens", "context", "answer"]
+"""What a row is too long for: the step's rows, the model, or the model with room for an answer."""
+
+_BOUNDS: Mapping[Bound, tuple[str, str]] = {
+    "row_tokens": ("`row_tokens`", "raise `row_tokens`"),
+    "context": ("the model's context, which no key of the study makes longer", ""),
+    "answer": ("the model's context with room for `evaluate.max_new_tokens`", "lower `evaluate.max_new_tokens`"),
+}
+"""Each bound in words, and the key that moves it."""
 
 NUM_PRINTED = 20
 """How many problems an error message shows before it says how many more there are."""
@@ -151,13 +162,13 @@ def require_clean(loaded: Loaded, *, on_bad_row: Literal["stop", "skip"]) -> tup
     return loaded.samples
 
 
-def too_long(sample: Sample, *, num_tokens: int, limit: int) -> Problem:
-    """Describe a sample that does not fit into one row of tokens.
+def problem_of(sample: Sample, kind: str, found: str) -> Problem:
+    """Describe what is wrong with a sample that was read without fault.
 
     Args:
-        sample: the sample at fault.
-        num_tokens: its length in tokens, image tokens and answer included.
-        limit: the longest length that fits, in tokens.
+        sample: the sample.
+        kind: a key of `REMEDIES`.
+        found: what is there instead of what should be.
 
     Returns:
         The problem, at the row the sample came from.
@@ -167,10 +178,29 @@ def too_long(sample: Sample, *, num_tokens: int, limit: int) -> Problem:
         file=file or sample.origin,
         row=int(row) if file and row.isdecimal() else None,
         id=sample.id,
-        kind="too-long",
-        found=f"{num_tokens:,} tokens where {limit:,} fit",
-        remedy=REMEDIES["too-long"],
+        kind=kind,
+        found=found,
+        remedy=REMEDIES[kind],
     )
+
+
+def too_long(sample: Sample, *, num_tokens: int, limit: int, bound: Bound, has_pixels: bool = False) -> Problem:
+    """Describe a sample that is longer than something allows.
+
+    Args:
+        sample: the sample at fault.
+        num_tokens: its length in tokens, image tokens included, and the answer where it is to be learned.
+        limit: the longest length that fits, in tokens.
+        bound: what sets the limit.
+        has_pixels: whether the model's pictures can be made smaller by `max_pixels`.
+
+    Returns:
+        The problem, at the row the sample came from.
+    """
+    what, lever = _BOUNDS[bound]
+    levers = [REMEDIES["too-long"], *([lever] if lever else []), *(["lower `max_pixels`"] if has_pixels else [])]
+    problem = problem_of(sample, "too-long", f"{num_tokens:,} tokens where {limit:,} fit ({what})")
+    return dataclasses.replace(problem, remedy=", or ".join(levers))
 
 
 def shown(value: object, limit: int = 60) -> str:

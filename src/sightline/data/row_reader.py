@@ -23,11 +23,13 @@ class RowReader:
         file: the row's file, for messages.
         row: the row.
         id: the row's id.
+        needs_picture: a row whose picture is left out is at fault; False takes it as text alone.
     """
 
     file: str
     row: Row
     id: str
+    needs_picture: bool = True
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, kind: str, found: str, *, image: str = "", repaired: bool = False) -> None:
@@ -75,6 +77,22 @@ class RowReader:
             for column, value in found.items()
             if value is not None and isinstance(value, str | int | float)
         }
+
+    def has_picture(self, column: str | None) -> bool:
+        """Say whether the row names a picture; reports one that is left out where it must not be."""
+        if column is None:
+            return False
+        value = self.row.values.get(column)
+        is_blank = isinstance(value, str) and not value.strip()
+        if value not in (None, [], {"bytes": None, "path": None}) and not is_blank:
+            return True
+        if self.needs_picture:
+            self.report(
+                "missing-key",
+                f"{shown(column)}, the column of the image, is empty (where rows of text alone are meant, say so: "
+                f"`columns: {{image: [{column}, null]}}`)",
+            )
+        return False
 
     def pictures(self, value: object, album: Album) -> tuple[Picture, ...]:
         """Read the row's picture or list of pictures; reports every one that cannot be used, and every repair."""

@@ -18,6 +18,9 @@ Syntax = Literal["jsonl", "json", "csv"]
 
 DELIMITERS = (",", ";", "\t")
 
+TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+"""Endings of text files of rows, lower case."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:

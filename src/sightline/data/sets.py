@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from sightline.data.formats import load_source
 from sightline.data.phantom import phantom_samples
@@ -50,7 +49,7 @@ def read_source(source: Source) -> dict[str, Loaded]:
     if source.location == "builtin:phantom":
         number = source.images if isinstance(source.images, int) else PHANTOM_IMAGES
         samples = phantom_samples(number, seed=source.seed, subset=source.subset or "all")
-        wanted = tuple(sample for sample in samples if _has_tags(sample, source.where))[: source.take]
+        wanted = tuple(sample for sample in samples if has_tags(sample, source.where))[: source.take]
         return {"all": Loaded(samples=wanted, problems=(), num_rows=len(wanted))}
     return load_source(
         source.location,
@@ -64,7 +63,7 @@ def read_source(source: Source) -> dict[str, Loaded]:
     )
 
 
-def _has_tags(sample: Sample, where: Mapping[str, object]) -> bool:
+def has_tags(sample: Sample, where: Mapping[str, object]) -> bool:
     """Say whether a sample carries the wanted tags; a list of values allows each of them."""
     return all(
         sample.tags.get(name) in [str(v) for v in (value if isinstance(value, list | tuple) else [value])]
@@ -79,8 +78,9 @@ def divide(
     shares: Mapping[str, float],
     released: Mapping[str, str],
     cuts: Mapping[str, tuple[str, float]],
-    by: Literal["image", "row"],
+    by: str,
     seed: int,
+    stratify: str | None = None,
 ) -> dict[str, tuple[Sample, ...]]:
     """Divide the usable rows of a source into the study's splits.
 
@@ -90,14 +90,16 @@ def divide(
         shares: split to its share of all rows; the source's own splits are put together first.
         released: split to the source's own split that it is.
         cuts: split to (source's split, share of its groups that is cut out for it).
-        by: what stays together.
+        by: what stays together; see `data.splits.split_samples`.
         seed: of the shuffling.
+        stratify: the tag whose values every part gets its share of.
 
     Raises:
         DataError: if the source has no such split, or too few rows for one.
     """
     if shares:
-        return split_samples((sample for part in loaded.values() for sample in part.samples), shares, by=by, seed=seed)
+        together = (sample for part in loaded.values() for sample in part.samples)
+        return split_samples(together, shares, by=by, seed=seed, stratify=stratify)
     parts: dict[str, tuple[Sample, ...]] = {}
     for split, theirs in released.items():
         if theirs not in loaded:
@@ -105,7 +107,9 @@ def divide(
         samples = loaded[theirs].samples
         shared = {cut: share for cut, (origin, share) in cuts.items() if origin == theirs}
         if shared:
-            divided = split_samples(samples, {split: 1 - sum(shared.values()), **shared}, by=by, seed=seed)
+            divided = split_samples(
+                samples, {split: 1 - sum(shared.values()), **shared}, by=by, seed=seed, stratify=stratify
+            )
             parts.update(divided)
         else:
             parts[split] = samples

@@ -129,14 +129,15 @@ def base_of_adapter(folder: Path) -> str | None:
 
 
 def read_adapter(folder: Path, loaded: LoadedModel) -> StoredAdapter:
-    """Read a stored adapter for a bare model.
+    """Read a stored adapter for a bare model; for an outline of one, its tensors' names and shapes alone.
 
     Args:
         folder: with the files of `adapter_files`.
         loaded: the model, without an adapter.
 
     Raises:
-        CorruptError: if a file is missing or torn, or a tensor has no place in the model, naming the first.
+        CorruptError: if a file is missing or torn, or a tensor has no place in the model or is of no use, naming the
+            first.
         UnsupportedModelError: if it is no LoRA adapter, or one with parts that are not supported.
     """
     from peft import LoraConfig
@@ -145,7 +146,7 @@ def read_adapter(folder: Path, loaded: LoadedModel) -> StoredAdapter:
     values = _read_config(config_file)
     _refuse_foreign_parts(folder, values)
     config = LoraConfig(**{key: values[key] for key in UNDERSTOOD & values.keys()})
-    stored = {name: tensor for file in weight_files for name, tensor in _read_weights(file).items()}
+    stored = {name: tensor for file in weight_files for name, tensor in _read_weights(file, loaded.device).items()}
     naming = _naming_of(folder, stored, loaded)
     weights = {_name_now(name, naming): tensor for name, tensor in stored.items()}
     adapted = {_module_of(name) for name in weights if ".lora_" in name}
@@ -180,16 +181,38 @@ def _read_config(file: Path) -> dict[str, Any]:
     return values
 
 
-def _read_weights(file: Path) -> dict[str, Tensor]:
+def _read_weights(file: Path, device: torch.device) -> dict[str, Tensor]:
+    """Read tensors; for the meta device only the header of a safetensors file."""
     from safetensors.torch import load_file
 
-    safe = file.suffix == ".safetensors"
+    outline = device.type == "meta"
     try:
-        weights = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
+        if file.suffix == ".safetensors":
+            weights = _read_header(file) if outline else load_file(file)
+        else:
+            weights = torch.load(file, map_location="meta" if outline else "cpu", weights_only=True)
     except Exception as error:  # whatever a torn file makes its reader raise
         raise CorruptError(f"{file}: {first_line(error)}; fetch or make the adapter again") from error
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise CorruptError(f"{file}: holds other things than tensors by name")
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point():
+            raise CorruptError(f"{file}: {name} is of type {tensor.dtype}, and an adapter's tensors have fractions")
+        if not outline and not torch.isfinite(tensor.float()).all():
+            raise CorruptError(f"{file}: {name} holds values that are no finite numbers; its training went wrong")
+    return weights
+
+
+def _read_header(file: Path) -> dict[str, Tensor]:
+    """Give the tensors of a file as outlines: any type with fractions as float32, any other as int64."""
+    from safetensors import safe_open
+
+    weights = {}
+    with safe_open(file, framework="pt") as opened:
+        for name in opened.keys():  # noqa: SIM118  # not a mapping
+            part = opened.get_slice(name)
+            dtype = torch.float32 if part.get_dtype().startswith(("F", "BF")) else torch.int64
+            weights[name] = torch.empty(part.get_shape(), dtype=dtype, device="meta")
     return weights
 
 

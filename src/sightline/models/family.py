@@ -54,6 +54,8 @@ class Family(Template, Protocol):
     """Most tokens of a sequence."""
     rendering_sha256: str
     """Hash of everything that decides how a conversation with pictures becomes tokens and pixels."""
+    picture_settings: tuple[str, ...]
+    """The study's keys that its pictures know."""
     lora_targets: str
     """Regular expression for the layers that get an adapter by default."""
 

@@ -6,6 +6,7 @@ K branches, D model width, V vocabulary.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from sightline.models.fused.binding import fused_decoder
 from sightline.models.loading import LoadedModel
+from sightline.models.offload import saved_on_host
 from sightline.trees.render import Rendered
 from sightline.trees.row import Row
 
@@ -127,7 +129,8 @@ def hidden_states_at(loaded: LoadedModel, row: Row, places: np.ndarray, *, cache
     decoder = fused_decoder(loaded)
     if decoder is None:
         # index_select: its backward is deterministic on the CPU where advanced indexing with repeats is not.
-        return stock_hidden_states(loaded, row_inputs(loaded, row), cache=cache).index_select(0, asked_S)
+        with saved_on_host(loaded.inner) if loaded.offload and torch.is_grad_enabled() else nullcontext():
+            return stock_hidden_states(loaded, row_inputs(loaded, row), cache=cache).index_select(0, asked_S)
     from sightline.models.fused.states import fused_states
 
     return fused_states(loaded, decoder, row, asked_S, cache=cache)
@@ -147,13 +150,19 @@ def row_logprobs(loaded: LoadedModel, row: Row) -> Tensor:
     return logprobs_SV.flatten().index_select(0, flat_M)
 
 
-def set_recompute(loaded: LoadedModel, wanted: bool) -> None:
-    """Choose whether training keeps only what enters each layer and computes the rest again for the backward pass."""
-    loaded.recompute = wanted
+def save_memory(loaded: LoadedModel, *, recompute: bool = False, offload: bool = False) -> None:
+    """Choose what training keeps for the backward pass, and where.
+
+    Args:
+        loaded: the model.
+        recompute: keep only what enters each layer, and compute the rest again.
+        offload: keep it in host memory.
+    """
+    loaded.recompute, loaded.offload = recompute, offload
     language_model: Any = loaded.family.language_model(loaded.inner)
     # Renamed in transformers 5.2x; the old name warns there.
     kind = "activation" if hasattr(language_model, "activation_checkpointing_enable") else "gradient"
-    if wanted:
+    if recompute:
         getattr(language_model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
         language_model.disable_input_require_grads()  # a hook of transformers' that the other kind would need
     else:

@@ -33,7 +33,7 @@ class Llava:
             repository does, instead of the Hugging Face processor's centre crop.
     """
 
-    picture_settings = ("pad_square",)
+    picture_settings: tuple[str, ...] = ("pad_square",)
     lora_targets = LANGUAGE_LINEARS
     text_model_types = ("llama", "qwen2")
     """Language models whose layers are plain causal attention, so that a branch sees exactly its own path."""

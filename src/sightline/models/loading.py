@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,15 +19,21 @@ from sightline.models.chat import Chat
 from sightline.models.family import Family
 from sightline.models.features import PictureFeatures
 from sightline.models.llava import Llava
-from sightline.models.quantize import Quantization, quantization_of, quantized_arguments, settle_quantized
+from sightline.models.quantize import Quantization, quantized_arguments, require_quantization, settle_quantized
 from sightline.models.qwen import Qwen
 from sightline.storage import sha256_of
+from sightline.study.keys import nearest
 
 if TYPE_CHECKING:
     from sightline.models.fused.decoder import FusedDecoder
 
 FAMILIES = {"llava": Llava, "qwen2_vl": Qwen, "qwen2_5_vl": Qwen, "qwen3_vl": Qwen}
 """Model types we know; a family is one small file with what really differs."""
+
+BUILTIN = ("tiny",)
+"""Models that come with sightline, each a folder below `assets`; "builtin:tiny" names one."""
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
 
 NOT_BUILT = {
     "qwen3_vl_moe": "its mixture-of-experts layers are not built",
@@ -60,6 +67,7 @@ class LoadedModel:
         decoder: these layers, once they are made; see `models.fused`.
         unfused: why this model has none, where they were wanted.
         recompute: keep only what enters each layer and compute the rest again for the backward pass.
+        offload: what is kept for the backward pass waits in host memory.
     """
 
     base: str
@@ -75,6 +83,7 @@ class LoadedModel:
     decoder: FusedDecoder | None = None
     unfused: str = ""
     recompute: bool = False
+    offload: bool = False
 
     @property
     def inner(self) -> nn.Module:
@@ -90,20 +99,36 @@ class LoadedModel:
 
 
 def base_location(base: str) -> str:
-    """Turn the study's name of a base into what transformers loads: a folder or a hub name."""
-    if base == "builtin:tiny":
-        return str(importlib.resources.files("sightline") / "assets" / "tiny")
-    return base
+    """Turn the study's name of a base into what transformers loads: a folder or a hub name.
+
+    Raises:
+        MissingDataError: if nothing of that name is built in.
+    """
+    builtin, colon, name = base.rpartition("builtin:")
+    if builtin or not colon:
+        return base
+    if name not in BUILTIN:
+        raise MissingDataError(f"base {base!r} is not built in; {nearest(base, (f'builtin:{own}' for own in BUILTIN))}")
+    return str(importlib.resources.files("sightline") / "assets" / name)
+
+
+def compute_device(device: str | torch.device | None = None) -> torch.device:
+    """Pick where to compute: where asked, else the first accelerator, else the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def choose_dtype(precision: Literal["auto", "bf16", "fp16", "fp32", "fp64"], device: torch.device) -> torch.dtype:
     """Pick the weights' type; "auto" is bfloat16 where the device computes in it, float32 on the CPU."""
-    named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
     if precision != "auto":
-        return named[precision]
+        return PRECISIONS[precision]
     if device.type == "cpu":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """Name a type of weights as the study file does."""
+    return next(name for name, named in PRECISIONS.items() if named == dtype)
 
 
 def load_family(
@@ -132,7 +157,7 @@ def load_family(
     from transformers.processing_utils import ProcessorMixin
 
     location = base_location(base)
-    config = _read_config(base, location)
+    config = read_config(base)
     family = FAMILIES[config.model_type]
     asked = {"pad_square": pad_square, "min_pixels": min_pixels, "max_pixels": max_pixels}
     settings: dict[str, Any] = {name: value for name, value in asked.items() if value}
@@ -154,10 +179,16 @@ def load_family(
     return family(config, processor, Chat(processor, template_file), **settings)
 
 
-def _read_config(base: str, location: str) -> Any:
-    """Read a base's configuration and refuse those we cannot run, each with its reason."""
+def read_config(base: str) -> Any:
+    """Read a base's configuration and refuse those we cannot run, each with its reason.
+
+    Raises:
+        MissingDataError: if the model is neither a folder nor to be had from the hub.
+        UnsupportedModelError: if the family is not known, saying which are.
+    """
     from transformers import AutoConfig, PreTrainedConfig
 
+    location = base_location(base)
     looks_like_path = location.startswith((".", "/", "~")) or location.count("/") > 1
     if looks_like_path and not (Path(location) / "config.json").is_file():
         raise MissingDataError(
@@ -220,13 +251,12 @@ def load_model(
         StudyError: if bitsandbytes is needed and not installed.
         UnsupportedModelError: if the model is quantised in a way that is not supported.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
     family = family or load_family(base)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    location, dtype = base_location(base), choose_dtype(precision, where)
-    config = AutoConfig.from_pretrained(location, trust_remote_code=False)
-    quantization_of(base, quantize)  # refuses what does not fit together
+    where = compute_device(device)
+    location, dtype, config = base_location(base), choose_dtype(precision, where), read_config(base)
+    require_quantization(base, quantize)
     quantized = quantized_arguments(base, config, family, quantize, dtype, where)
     # A dense boolean mask is exact under SDPA and silently wrong under "eager".
     with _without_bar(), _naming(base, "its weights"):
@@ -241,17 +271,57 @@ def load_model(
     return wrap_model(base, module.eval().requires_grad_(False), family, where)
 
 
+def outline_model(base: str, family: Family, dtype: torch.dtype) -> LoadedModel:
+    """Build a model of names and shapes alone, on which adapters can be tried before any weight is read.
+
+    Args:
+        base: a hub name, a folder or "builtin:tiny".
+        family: as `load_family` gave it.
+        dtype: in which its weights would be.
+
+    Raises:
+        MissingDataError: if a folder lacks weights, or holds some that are torn.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    config = read_config(base)
+    _require_weights(base)
+    with torch.device("meta"):
+        module = AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
+    return wrap_model(base, cast(nn.Module, module).eval().requires_grad_(False), family, torch.device("meta"))
+
+
+def _require_weights(base: str) -> None:
+    """Look whether a folder's weights are there, by the headers of their files; the hub is trusted to have them."""
+    from safetensors import safe_open
+
+    folder = Path(base_location(base))
+    if not folder.is_dir() or any(folder.glob("pytorch_model*")):
+        return
+    with _naming(base, "its weights"):
+        index = folder / "model.safetensors.index.json"
+        names = {"model.safetensors"}
+        if index.is_file() and not (folder / "model.safetensors").is_file():
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        for name in sorted(names):
+            if not (folder / name).is_file():
+                raise OSError(f"{folder / name} is missing")
+            with safe_open(folder / name, framework="pt"):
+                pass
+
+
 def base_identity(base: str) -> str:
     """Name the exact weights of a base: the hub's commit, or a hash of the folder's files.
 
     A file beyond 50 MB is told apart by its size, its beginning and samples of its content, so that a study starts at
     once.
-    """
-    from transformers import AutoConfig
 
+    Raises:
+        MissingDataError: if there is no such model.
+    """
     folder = Path(base_location(base))
     if not folder.is_dir():
-        return f"{base}@{AutoConfig.from_pretrained(base, trust_remote_code=False)._commit_hash}"
+        return f"{base}@{read_config(base)._commit_hash}"
     files = sorted(file for file in folder.iterdir() if file.is_file())
     return f"{base}@{sha256_of(chr(10).join(f'{file.name} {_content_sha256(file)}' for file in files))[:16]}"
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import StudyError, UnsupportedModelError
+from sightline.errors import StudyError, UnsupportedModelError, install_advice
 
 if TYPE_CHECKING:
     from sightline.models.family import Family
@@ -35,7 +35,7 @@ def require_bitsandbytes(asked: str) -> None:
         StudyError: saying how to install it.
     """
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise StudyError(f"{asked} needs bitsandbytes; install it with: pip install 'sightline[quantize]'")
+        raise StudyError(f"{asked} needs bitsandbytes; {install_advice('quantize')}")
 
 
 def quantization_of(base: str, asked: Quantization | None) -> str | None:
@@ -49,20 +49,31 @@ def quantization_of(base: str, asked: Quantization | None) -> str | None:
         "nf4", "fp4", "int8", or None for plain weights.
 
     Raises:
+        MissingDataError: if there is no such model.
         UnsupportedModelError: if the checkpoint is quantised by another method than bitsandbytes, or otherwise than
             asked.
     """
-    from transformers import AutoConfig
+    from sightline.models.loading import read_config
 
-    from sightline.models.loading import base_location
-
-    stored = stored_quantization(base, AutoConfig.from_pretrained(base_location(base), trust_remote_code=False))
+    stored = stored_quantization(base, read_config(base))
     if stored and asked and stored != asked:
         raise UnsupportedModelError(
             f"base {base!r} is stored as {stored} already, so quantize: {asked} is not possible; leave quantize out, "
             "or name the unquantised model"
         )
     return stored or asked
+
+
+def require_quantization(base: str, asked: Quantization | None) -> None:
+    """Stop where a base cannot be stored as its checkpoint has it and the study asks.
+
+    Raises:
+        MissingDataError: if there is no such model.
+        StudyError: if bitsandbytes is needed and not installed.
+        UnsupportedModelError: as `quantization_of`.
+    """
+    if stored := quantization_of(base, asked):
+        require_bitsandbytes(f"quantize: {asked}" if asked else f"base {base!r}, which is stored as {stored},")
 
 
 def stored_quantization(base: str, config: Any) -> str | None:
@@ -99,13 +110,11 @@ def quantized_arguments(
         device: where to.
 
     Raises:
-        StudyError: if bitsandbytes is not installed.
         UnsupportedModelError: if the type is none that bitsandbytes computes in.
     """
     stored = stored_quantization(base, config)
     if not (stored or asked):
         return {}
-    require_bitsandbytes(f"quantize: {asked}" if asked else f"base {base!r}, which is stored as {stored},")
     if dtype == torch.float64:
         raise UnsupportedModelError("bitsandbytes does not compute in float64; choose fp32, or no quantize")
     placed: dict[str, Any] = {"device_map": {"": device}}

@@ -38,7 +38,7 @@ class Qwen:
         max_pixels: most pixels a picture is shown with; the processor's own by default.
     """
 
-    picture_settings = ("min_pixels", "max_pixels")
+    picture_settings: tuple[str, ...] = ("min_pixels", "max_pixels")
     lora_targets = LANGUAGE_LINEARS
 
     def __init__(

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from sightline.report.drawing import label_text
-from sightline.report.html import curve_views, package_text
+from sightline.report.html import curve_views
+from sightline.report.page import package_text
 from sightline.report.reading import StudyFiles
 from sightline.report.results import STRIP_MIDDLE, ResultTable, result_tables
 from sightline.report.verdicts import VerdictGroup, verdict_groups

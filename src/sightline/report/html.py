@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from markupsafe import Markup
 
 from sightline.report import drawing
 from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, findings, notes
+from sightline.report.origins import model_origins
+from sightline.report.page import render_page
 from sightline.report.pictures import Thumbnail, thumbnail
-from sightline.report.reading import Row, StudyFiles
+from sightline.report.pictures_matter import picture_sets
+from sightline.report.reading import StudyFiles
 from sightline.report.results import result_tables
 from sightline.report.sides import MOST_PICTURES_A_ROW, SideBySide, SideRow, side_by_side
 from sightline.report.verdicts import has_several, verdict_groups
-from sightline.report.wording import clean, count, duration, rounded, shortened
+from sightline.report.wording import count, duration, rounded, shortened
 
 MOST_FILTERS = 4
 MOST_TAG_VALUES = 30
 LONGEST_STUDY = 20_000
 _FIRST_TAGS = ("kind", "answer_type", "organ")
-
-
-def package_text(name: str) -> str:
-    """A text file that lies beside this module."""
-    return (resources.files("sightline.report") / name).read_text(encoding="utf-8")
-
-
-def _shown(value: Any) -> Any:
-    """Every value on its way into the page passes here, so that no text from the data is forgotten."""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _hash_source(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +146,9 @@ def _in_words(key: str) -> str:
     return key.replace("_gib", " (GiB)").replace("_", " ")
 
 
-def run_tables(run: Row) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """Hardware, times, versions and data hashes of a run record, each as a table of names and values."""
+def run_tables(files: StudyFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """Models, hardware, times, versions and data hashes of a run, each as a table of names and values."""
+    run = files.run or {}
 
     def pairs(key: str, show: Any = str) -> tuple[tuple[str, str], ...]:
         entries = run.get(key)
@@ -170,6 +157,7 @@ def run_tables(run: Row) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
         return tuple((str(name), show(value)) for name, value in entries.items())
 
     return (
+        ("Models, with the SHA-256 of their adapters", model_origins(files)),
         ("Hardware", tuple((_in_words(name), value) for name, value in pairs("hardware"))),
         ("Time, step by step", pairs("seconds", lambda value: duration(float(value)))),
         ("Versions", pairs("versions")),
@@ -187,28 +175,20 @@ def page(files: StudyFiles, *, with_images: bool) -> str:
     Returns:
         One HTML document that needs no other file.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, finalize=_shown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(shortened=shortened, row_facts=_row_facts)
-    style = package_text("style.css") + package_text("figures.css")
-    script = package_text("report.js")
     compare, run = files.compare, files.run or {}
     side = side_by_side(files)
     problems, checks = findings(files.problems), findings(files.checks)
-    return environment.from_string(package_text("template.html.j2")).render(
-        style=Markup(style),
-        script=Markup(script),
-        style_source=_hash_source(style),
-        script_source=_hash_source(script),
-        name=str(compare.get("study") or files.directory.name),
+    return render_page(
+        "template.html.j2",
+        title=str(compare.get("study") or files.directory.name),
+        script="report.js",
+        functions={"row_facts": _row_facts},
         compare=compare,
         num_models=len({arm["model"] for arm in compare.get("arms") or ()}),
         several_data=has_several(compare, "data"),
         stated=verdict_groups(compare, compare.get("stated") or (), y=30),
         exploratory=verdict_groups(compare, compare.get("exploratory") or (), y=15, by_metric=True),
+        picture_sets=picture_sets(files.pictures_matter),
         notes=notes(files),
         accepted=accepted_faults(files),
         tables=result_tables(compare),
@@ -229,7 +209,7 @@ def page(files: StudyFiles, *, with_images: bool) -> str:
         num_checks=len(checks),
         checks_known=files.checks is not None,
         run=run,
-        run_tables=run_tables(run),
+        run_tables=run_tables(files),
         training_facts=training_facts(files),
         seeds=seeds(files),
         study_text=shortened(files.study_text or "", LONGEST_STUDY),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, findings, notes
 from sightline.report.html import run_tables, seeds, training_facts
+from sightline.report.pictures_matter import picture_sets
 from sightline.report.reading import StudyFiles
 from sightline.report.results import result_tables
 from sightline.report.verdicts import VerdictView, verdict_groups
@@ -58,23 +59,40 @@ def _results(files: StudyFiles) -> Iterator[str]:
     yield "## All models, all metrics"
     yield ""
     for table in result_tables(files.compare):
-        yield (
-            f"{text(table.data)}, {text(table.template)} wording: {table.num_questions} questions on "
-            f"{table.num_images} images, at most {table.max_questions_per_image} about one."
-        )
+        yield f"{text(table.data)}, {text(table.template)} wording: {table.asked}."
         yield ""
         for panel in table.panels:
             direction = "higher is better" if panel.higher_is_better else "lower is better"
             yield f"**{text(panel.title)}** ({text(panel.unit)}, {direction})"
             yield ""
             rows = [
-                (row.model, row.value, row.interval, row.num_scored, row.num_unparsed, row.num_failed)
+                (row.model, row.value, row.interval, row.num_counted, row.num_unparsed, row.num_failed)
                 for row in panel.rows
             ]
             if panel.baseline is not None:
                 value, answer = panel.baseline
                 rows.append((f"always {answer!r}", value, "", "", "", ""))
-            yield from _table(("model", "value", "interval", "scored", "unparsed", "failed"), rows)
+            yield from _table(("model", "value", "interval", "answers", "of them unparsed", "failed"), rows)
+
+
+def _pictures(files: StudyFiles) -> Iterator[str]:
+    sets = picture_sets(files.pictures_matter)
+    if sets:
+        yield "## Does the picture matter?"
+        yield ""
+    for each in sets:
+        yield text(each.sentence)
+        yield ""
+        yield from (
+            f"- {text(view.model)}: **{text(view.verdict)}**: {text(view.sentence)} {text(view.beside)}"
+            for view in each.views
+        )
+        yield ""
+
+
+def _verdict(view: VerdictView) -> str:
+    """The verdict's words, with the reason where there is no number beside them."""
+    return view.verdict if view.strip else f"{view.verdict}: {view.sentence}"
 
 
 def _exploratory(files: StudyFiles) -> Iterator[str]:
@@ -89,7 +107,7 @@ def _exploratory(files: StudyFiles) -> Iterator[str]:
         ("model", "against", "metric", "verdict", "difference", "interval", "p", "adjusted p", "fixed", "broke"),
         (
             (
-                *(view.model, view.against, view.metric, view.verdict, f"{view.difference} {view.unit}"),
+                *(view.model, view.against, view.metric, _verdict(view), f"{view.difference} {view.unit}"),
                 *(view.interval, view.p, view.p_adjusted, view.fixed, view.broke),
             )
             for view in views
@@ -116,7 +134,7 @@ def _found(title: str, recorded: object, *, none: str) -> Iterator[str]:
 def _made(files: StudyFiles) -> Iterator[str]:
     yield "## How this was made"
     yield ""
-    for title, pairs in run_tables(files.run or {}):
+    for title, pairs in run_tables(files):
         if pairs:
             yield f"**{title}**: " + "; ".join(f"{text(key)} {text(value)}" for key, value in pairs) + "."
             yield ""
@@ -146,6 +164,7 @@ def markdown(files: StudyFiles, *, figures: Sequence[str]) -> str:
     lines += ["What tuning changed, and what this test set can tell. For research; not for clinical decisions.", ""]
     lines += _stated(files, figures)
     lines += _results(files)
+    lines += _pictures(files)
     lines += _exploratory(files)
     training = [name for name in figures if name.startswith("training-")]
     if training:

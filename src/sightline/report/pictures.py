@@ -56,12 +56,12 @@ def thumbnail(picture: Picture, directory: Path, *, key: str) -> Thumbnail | Non
     """
     from PIL import Image
 
-    path = _readable_path(picture, directory)
-    if path is None:
+    source = picture.content or _readable_path(picture, directory)
+    if source is None:
         return None
     try:
         # Read twice: an answer beside a picture that its model never saw would mislead.
-        seen, _ = read_picture(path, name=picture.name)
+        seen, _ = read_picture(source, name=picture.name)
         if seen.sha256 != picture.sha256:
             return None
         image = open_picture(seen)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sightline.errors import CorruptError, MissingDataError
 from sightline.records import Sample, sample_from_json
+from sightline.storage import MANIFEST, recorded_origin
 from sightline.study.text import parse_yaml
 
 Row = Mapping[str, Any]
@@ -28,9 +29,11 @@ class StudyFiles:
         samples: evaluation set name to its samples by id.
         answers: model name to its answer rows, in the models' order of appearance in `compare`.
         scores: model name to its score rows.
+        origins: model name to what its answers were made from, where a manifest says so.
         curves: model name to the rows of its metrics.jsonl.
         checks: checks.json, or None where no check was recorded.
         problems: data/problems.json, or None where no reading was recorded.
+        pictures_matter: pictures_matter.json, or None where the study did not ask.
     """
 
     directory: Path
@@ -41,9 +44,11 @@ class StudyFiles:
     samples: Mapping[str, Mapping[str, Sample]]
     answers: Mapping[str, tuple[Row, ...]]
     scores: Mapping[str, tuple[Row, ...]]
+    origins: Mapping[str, Mapping[str, str]]
     curves: Mapping[str, tuple[Row, ...]]
     checks: Any
     problems: Any
+    pictures_matter: Row | None
 
 
 def _read_json(path: Path) -> Any:
@@ -127,7 +132,13 @@ def read_study(directory: Path) -> StudyFiles:
             name: tuple(row for path in sorted(scores[name].glob("*.jsonl")) for row in _read_rows(path))
             for name in _in_order(set(scores), models)
         },
+        origins={
+            name: origin
+            for name in _in_order(set(answers), models)
+            if (origin := recorded_origin(answers[name].with_name(f"{name}.{MANIFEST}")))
+        },
         curves={name: tuple(_read_rows(curves[name])) for name in _in_order(set(curves), models)},
         checks=_read_json(directory / "checks.json"),
         problems=_read_json(directory / "data" / "problems.json"),
+        pictures_matter=_read_json(directory / "pictures_matter.json"),
     )

@@ -13,6 +13,7 @@ from sightline.report.reading import Row
 from sightline.report.sides import metric_order
 from sightline.report.verdicts import interval_text
 from sightline.report.wording import count, level, unit_name
+from sightline.verdict.sentences import about_images
 
 STRIP_MIDDLE = 13
 _LONG_NAME = 14
@@ -27,7 +28,7 @@ class ArmRow:
         value: the metric, without unit.
         interval: its interval, without unit.
         strip: the drawing.
-        num_scored: answers behind the value.
+        num_counted: answers behind the value, those from which nothing could be read among them.
         num_unparsed: answers from which nothing could be read.
         num_failed: answers whose scoring broke.
         num_not_applicable: questions outside the metric.
@@ -37,7 +38,7 @@ class ArmRow:
     value: str
     interval: str
     strip: Markup
-    num_scored: str
+    num_counted: str
     num_unparsed: str
     num_failed: str
     num_not_applicable: str
@@ -79,18 +80,14 @@ class ResultTable:
     Args:
         data: the evaluation set.
         template: the wording.
-        num_questions: asked.
-        num_images: they are about.
-        max_questions_per_image: the largest number about one image.
+        asked: how many questions about how many images, in words.
         long_names: whether the models' names need room.
         panels: one per metric.
     """
 
     data: str
     template: str
-    num_questions: str
-    num_images: str
-    max_questions_per_image: str
+    asked: str
     long_names: bool
     panels: tuple[Panel, ...]
 
@@ -113,7 +110,7 @@ def _panel(metric: str, arms: Sequence[Row], baseline: Row | None) -> Panel:
             interval=interval_text(value.get("interval"), unit, of_change=False),
             strip=lines
             + drawing.whisker(scale, value.get("value"), value.get("interval"), tone="level", y=STRIP_MIDDLE),
-            num_scored=count(value.get("num_scored")),
+            num_counted=count(_num_counted(value)),
             num_unparsed=count(value.get("num_unparsed")),
             num_failed=count(value.get("num_failed")),
             num_not_applicable=count(value.get("num_not_applicable")),
@@ -132,6 +129,19 @@ def _panel(metric: str, arms: Sequence[Row], baseline: Row | None) -> Panel:
         any_failed=any(value.get("num_failed") for _, value in values),
         any_not_applicable=any(value.get("num_not_applicable") for _, value in values),
     )
+
+
+def _num_counted(value: Row) -> int | None:
+    counts = [value.get("num_scored"), value.get("num_unparsed") or 0]
+    return None if counts[0] is None else sum(counts)
+
+
+def _asked(arm: Row) -> str:
+    """Say how much an arm was asked; `compare.json` of before has no groups."""
+    num_images = arm.get("num_images") or 0
+    images = about_images(num_images, arm.get("num_groups", num_images))
+    most = count(arm.get("max_questions_per_image"))
+    return f"{count(arm.get('num_questions'))} questions on {images}, at most {most} about one"
 
 
 def result_tables(compare: Row) -> tuple[ResultTable, ...]:
@@ -154,9 +164,7 @@ def result_tables(compare: Row) -> tuple[ResultTable, ...]:
             ResultTable(
                 data=data,
                 template=template,
-                num_questions=count(arms[0].get("num_questions")),
-                num_images=count(arms[0].get("num_images")),
-                max_questions_per_image=count(arms[0].get("max_questions_per_image")),
+                asked=_asked(arms[0]),
                 long_names=max(len(arm["model"]) for arm in arms) > _LONG_NAME,
                 panels=tuple(_panel(metric, arms, baselines.get((data, metric))) for metric in metrics),
             )

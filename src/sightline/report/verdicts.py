@@ -161,6 +161,8 @@ def _facts(question: Row, unit: str, confidence: str) -> tuple[tuple[str, str], 
     if question.get("num_questions") is not None:
         facts.append(("questions", count(question["num_questions"])))
         facts.append(("images", count(question.get("num_images"))))
+        if question.get("num_groups", question.get("num_images")) != question.get("num_images"):
+            facts.append(("independent groups", count(question["num_groups"])))
     unparsed = question.get("unparsed") or {}
     if any(unparsed.values()):
         facts.append(("unparsed", f"{count(unparsed.get('model'))} against {count(unparsed.get('against'))}"))

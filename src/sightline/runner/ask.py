@@ -1,70 +1,81 @@
-"""Try a model on one picture: base beside tuned."""
+"""Try a model on pictures: base beside tuned."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.data.pictures import read_picture
 from sightline.errors import MissingDataError, StudyError
-from sightline.generation.answering import answer_samples
+from sightline.generation.answering import Wording, answer_samples
 from sightline.generation.sampling import Decoding
-from sightline.models.adapters import detach_adapter, load_adapter
 from sightline.models.loading import LoadedModel, load_model
 from sightline.records import Message, Sample
-from sightline.runner.prepare import base_of, common_setting, study_family
-from sightline.study import load_study, plan_study
+from sightline.runner.make import Shelf
+from sightline.runner.prepare import Prepared, wording_of
+from sightline.study import Study, load_study, model_location, plan_study
 
 
-def ask_model(model: str, image: Path, question: str, *, max_new_tokens: int = 64) -> dict[str, str]:
+def ask_model(model: str, images: Sequence[Path], question: str, *, max_new_tokens: int = 64) -> dict[str, str]:
     """Answer one question.
 
     Args:
-        model: a base (hub name, folder, "builtin:tiny"), or DIR:MODEL for a model of a study.
-        image: the picture.
+        model: a base (hub name, folder, "builtin:tiny"), or DIR:MODEL for a model of a study: one that it made, "base",
+            or a name of its `models`.
+        images: the pictures, in the order in which the model sees them, before the question.
         question: as a user would put it.
         max_new_tokens: longest answer, in tokens.
 
     Returns:
-        "base" and, for a model of a study, its own answer under its name.
+        The model's answer under its name; where the model is an adapter, its base's before it: under "base" if that is
+        the study's, else under its own name.
 
     Raises:
-        MissingDataError: if the study has no such model.
-        PictureError: if the picture cannot be read.
+        MissingDataError: if there is no such picture, study or model.
+        PictureError: if a picture cannot be read.
     """
-    if not image.is_file():
-        raise MissingDataError(f"--image {image}: there is no such file")
-    picture, _ = read_picture(image, name=image.name)
-    sample = Sample(id="asked", pictures=(picture,), messages=(Message(role="user", content=(0, question)),), answer="")
+    sample = _sample(images, question)
     decoding = Decoding(max_new_tokens=max_new_tokens)
 
-    def answer(loaded: LoadedModel, name: str) -> str:
-        [[given]] = answer_samples(loaded, [sample], decoding, model=name, data="asked")
+    def answer(loaded: LoadedModel, name: str, wording: Wording | None = None) -> str:
+        [[given]] = answer_samples(loaded, [sample], decoding, model=name, data="asked", wording=wording)
         return given.text
 
-    if (Path(model) / "study.yaml").exists():
-        raise StudyError(f"{model} is a study; write {model}:MODEL, where MODEL is {', '.join(_made(Path(model)))}")
+    if _is_study(Path(model)):
+        names = ", ".join(_models(load_study(Path(model)), Path(model)))
+        raise StudyError(f"{model} is a study; write {model}:MODEL, where MODEL is {names}")
     directory, _, name = model.rpartition(":")
-    if not directory or not (Path(directory) / "study.yaml").exists():
+    if not directory or directory == "builtin" or Path(model).exists():
         return {model: answer(load_model(model), model)}
-    study = load_study(Path(directory) / "study.yaml")
-    folder = Path(directory) / "models" / name
-    if name != "base" and not folder.is_dir():
-        raise MissingDataError(f"{directory} has no model {name!r}; it has {', '.join(_made(Path(directory)))}")
-    plan = plan_study(study)
-    location = base_of(study, plan, name)
-    loaded = load_model(  # as it was trained and asked in the study
-        location,
-        study_family(study, plan, location),
-        precision=common_setting(plan, "precision", study.hardware.precision),  # pyright: ignore
-        quantize=common_setting(plan, "quantize", None),  # pyright: ignore
-    )
-    answers = {"base": answer(loaded, "base")}
-    if name != "base":
-        load_adapter(loaded, folder)
-        answers[name] = answer(loaded, name)
-        detach_adapter(loaded)
-    return answers
+    if not _is_study(Path(directory)):
+        raise MissingDataError(f"{model}: write DIR:MODEL; {directory} is no study's directory, there is no study.yaml")
+    study = load_study(Path(directory))
+    if name not in (known := _models(study, Path(directory))):
+        raise MissingDataError(f"{directory} has no model {name!r}; it has {', '.join(known)}")
+    shelf = Shelf(Prepared(study=study, plan=plan_study(study), sets={}, loaded={}), Path(directory))
+    text, system = wording_of(shelf.prepared.plan, "{question}")
+    wording = Wording(text=text, system=system)  # as it was trained and asked in the study
+    answers = {}
+    if shelf.adapter_folder(name) is not None:
+        base = shelf.base_of(name)
+        beside = "base" if base == model_location(study, study.base) else base
+        answers[beside] = answer(shelf.base(base), beside, wording)
+    return answers | {name: answer(shelf.wear(name), name, wording)}
 
 
-def _made(directory: Path) -> list[str]:
-    return ["base", *sorted(place.name for place in (directory / "models").glob("[!.]*"))]
+def _sample(images: Sequence[Path], question: str) -> Sample:
+    for image in images:
+        if not image.is_file():
+            raise MissingDataError(f"--image {image}: there is no such file")
+    pictures = tuple(read_picture(image, name=image.name)[0] for image in images)
+    content = (*range(len(pictures)), question)
+    return Sample(id="asked", pictures=pictures, messages=(Message(role="user", content=content),), answer="")
+
+
+def _is_study(directory: Path) -> bool:
+    return (directory / "study.yaml").exists()
+
+
+def _models(study: Study, directory: Path) -> list[str]:
+    """What can be asked: the base, the study's other models, and those it has made so far."""
+    return ["base", *study.models, *sorted(place.name for place in (directory / "models").glob("[!.]*"))]

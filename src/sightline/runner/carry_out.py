@@ -17,21 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.checking.findings import Finding, refuse_faults
+from sightline.checking.first_loss import FIRST_LOSS
+from sightline.checking.models import MADE_FOR_ANOTHER_BASE
 from sightline.data.sets import write_samples
 from sightline.errors import MissingDataError, RefusedError, StudyError
 from sightline.records import RunRecord, to_json
 from sightline.report.build import build_report
+from sightline.runner.check import accept, check_prepared
 from sightline.runner.display import Display
 from sightline.runner.prepare import (
     Prepared,
-    check_prepared,
     prepare,
     problems_json,
     set_hashes,
 )
 from sightline.runner.results import read_samples, read_scores
 from sightline.scoring.metrics import metric_named
-from sightline.storage import canonical_json, write_file
+from sightline.storage import MANIFEST, canonical_json, is_finished, write_file
 from sightline.study import (
     Study,
     load_study,
@@ -45,6 +47,8 @@ from sightline.verdict.compare import Comparison, compare_models
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from sightline.runner.make import Shelf
 
 PACKAGES = ("sightline", "torch", "transformers", "peft", "accelerate", "datasets", "numpy", "pillow")
 
@@ -81,19 +85,23 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
             prepared, family = prepare(study)
         with clock.measure("check"):
             findings = check_prepared(prepared, family)
-        for finding in findings:
-            if finding.severity == "warning" or finding.accepted:
-                accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
-                display.say(f"{finding.severity}: {finding.name}: {finding.message}{accepted}")
+        _say_findings([found for found in findings if found.severity == "warning" or found.accepted], display)
         refuse_faults(findings)
         _say_rows(prepared, display)
 
         from sightline.runner.evaluate import evaluate_model
-        from sightline.runner.make import Shelf, make_model, refuse_changed
+        from sightline.runner.make import Shelf, look_at_models, make_model, refuse_changed
+        from sightline.runner.pictures_matter import ask_without_pictures, write_pictures_matter
 
         spend = functools.partial(_spend, study.budget.gpu_hours, accelerator, clock)
         families = {model_location(study, study.base): family}
         shelf = Shelf(prepared, out, device=accelerator.device if accelerator else None, families=families)
+        about_models = look_at_models(shelf)
+        _say_findings(about_models, display)
+        findings += about_models
+        with clock.measure("first loss"):
+            findings += _first_losses(shelf, out, display)
+        _say_hardware(shelf, display)
         hashes = set_hashes(prepared.sets)
         for run in plan.runs:
             refuse_changed(run, shelf, hashes)
@@ -109,22 +117,16 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
                 spend()
                 with clock.measure(f"evaluate {model}") as work:
                     work.done = evaluate_model(model, shelf, hashes, display)
+                    if study.evaluate.pictures_matter:
+                        work.done = ask_without_pictures(model, shelf, display) or work.done
             with clock.measure("compare"):
                 write_file(out / "compare.json", canonical_json(compare_directory(out)))
-            _record_run(out, study, hashes, clock.seconds)
+                write_pictures_matter(out)
+            _record_run(out, shelf, hashes, clock.seconds)
             build_report(out)
         if accelerator is not None:
             accelerator.wait_for_everyone()
     return out / "report.html"
-
-
-def check_study(study: Study) -> list[Finding]:
-    """Look at a study's data, labels and splits; train nothing.
-
-    Raises:
-        BadRowsError: if rows cannot be used and the study does not skip them.
-    """
-    return check_prepared(*prepare(study))
 
 
 def compare_directory(out: Path, *, by: str | None = None) -> dict[str, Any]:
@@ -160,11 +162,43 @@ def _accepted_notes(out: Path) -> list[str]:
     if not (out / "checks.json").exists():
         return []
     findings = json.loads((out / "checks.json").read_text(encoding="utf-8"))
-    return [
+    accepted = [
         f"{finding['message']}. Accepted: {finding['accepted']}."
         for finding in findings
         if finding["accepted"] and finding["severity"] != "note"
     ]
+    return accepted + [f"{finding['message']}." for finding in findings if finding["name"] == MADE_FOR_ANOTHER_BASE]
+
+
+def _first_losses(shelf: Shelf, out: Path, display: Display) -> list[Finding]:
+    """Measure the loss before the first step, or read what an earlier start found where nothing is left to train.
+
+    Raises:
+        CheckFault: if it is no better than a guess and the study does not accept that.
+    """
+    from sightline.runner.first_loss import look_at_first_loss
+
+    trained = [run.name for run in shelf.prepared.plan.runs if run.training is not None]
+    if all(is_finished(out / "models" / name / MANIFEST) for name in trained) and (out / "checks.json").exists():
+        recorded = json.loads((out / "checks.json").read_text(encoding="utf-8"))
+        return [Finding(**finding) for finding in recorded if finding["name"] == FIRST_LOSS]
+    found = [accept(shelf.prepared.study, finding) for finding in look_at_first_loss(shelf)]
+    _say_findings(found, display)
+    refuse_faults(found)
+    return found
+
+
+def _say_findings(findings: list[Finding], display: Display) -> None:
+    for finding in findings:
+        accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
+        display.say(f"{finding.severity}: {finding.name}: {finding.message}{accepted}")
+
+
+def _say_hardware(shelf: Shelf, display: Display) -> None:
+    """Say which keys of `hardware` have no effect here."""
+    memory_gib = shelf.prepared.study.hardware.memory_gib
+    if memory_gib != "auto" and not shelf.on_accelerator:
+        display.say(f"note: hardware.memory_gib = {memory_gib:g} has no effect on a CPU; row_tokens bounds a row there")
 
 
 def _say_rows(prepared: Prepared, display: Display) -> None:
@@ -183,24 +217,35 @@ def _record_start(out: Path, prepared: Prepared, findings: list[Finding]) -> Non
     for name in prepared.plan.data:
         write_samples(out / "data" / f"{name}.jsonl", prepared.sets[name])
     write_file(out / "data" / "problems.json", canonical_json(problems_json(prepared)))
+    write_file(out / "data" / "seen.json", canonical_json(prepared.seen))
     write_file(out / "checks.json", canonical_json([dataclasses.asdict(finding) for finding in findings]))
 
 
-def _record_run(out: Path, study: Study, hashes: Mapping[str, str], seconds: Mapping[str, float]) -> None:
+def _record_run(out: Path, shelf: Shelf, hashes: Mapping[str, str], seconds: Mapping[str, float]) -> None:
     import torch
 
     from sightline.models.loading import base_identity
 
+    study = shelf.prepared.study
     versions = {"python": platform.python_version(), "base": base_identity(model_location(study, study.base))}
-    for package in PACKAGES:
+    for package in (*PACKAGES, "bitsandbytes") if shelf.needs_bitsandbytes else PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    hardware = {
+        "device": device,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "precision": shelf.used_precision,
+    }
+    if not shelf.has_loaded:  # nothing was computed this time: the numbers are from where they were made
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            hardware = json.loads((out / "run.json").read_text(encoding="utf-8"))["hardware"]
     record = RunRecord(
         study=study.name,
         study_sha256=study_sha256(study),
         versions=versions,
-        hardware={"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        hardware=hardware,
         seconds={name: round(value, 3) for name, value in seconds.items()},
         data_sha256=dict(hashes),
         notes=tuple(_accepted_notes(out)),

@@ -5,25 +5,36 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.checking.findings import Finding
+from sightline.checking.models import agreed_shape, check_models
 from sightline.errors import MissingDataError, StudyError
 from sightline.models.adapter_files import adapter_files, base_of_adapter, fetch_adapter
 from sightline.models.adapters import adapter_shape, attach_lora, detach_adapter, load_adapter, save_adapter
-from sightline.models.forward import set_recompute
-from sightline.models.loading import LoadedModel, base_identity, load_model
+from sightline.models.forward import save_memory
+from sightline.models.loading import (
+    LoadedModel,
+    base_identity,
+    choose_dtype,
+    compute_device,
+    load_model,
+    precision_name,
+)
 from sightline.models.quantize import quantization_of
+from sightline.runner.curricula import stages_of, stages_record
 from sightline.runner.display import Display
 from sightline.runner.prepare import Prepared, base_of, common_setting, render_samples, study_family
 from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of, what_differs
-from sightline.study import Lora, StepRun, Training, model_location
-from sightline.study.loading import differences
+from sightline.study import StepRun, Training, model_location
+from sightline.study.names import without_stage
+from sightline.training.checkpoint import newest_rows
 from sightline.training.loop import RenderedSet, settings_by_key, train
 from sightline.training.track import track
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
     from sightline.models.family import Family
@@ -40,7 +51,11 @@ class Shelf:
     """
 
     def __init__(
-        self, prepared: Prepared, out: Path, device: object = None, families: Mapping[str, Family] | None = None
+        self,
+        prepared: Prepared,
+        out: Path,
+        device: torch.device | str | None = None,
+        families: Mapping[str, Family] | None = None,
     ) -> None:
         self.prepared, self.out, self.device = prepared, out, device
         plan = prepared.plan
@@ -52,15 +67,40 @@ class Shelf:
         self._identities: dict[str, str] = {}
         self._fetched: dict[str, Path] = {}
 
-    def _family(self, location: str) -> Family:
-        if location not in self._families:
-            self._families[location] = study_family(self.prepared.study, self.prepared.plan, location)
-        return self._families[location]
+    def family(self, base: str) -> Family:
+        """Give what renders for a base, by location."""
+        if base not in self._families:
+            self._families[base] = study_family(self.prepared.study, self.prepared.plan, base)
+        return self._families[base]
 
     def _base_identity(self, location: str) -> str:
         if location not in self._identities:
             self._identities[location] = base_identity(location)
         return self._identities[location]
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether models run on an accelerator."""
+        return compute_device(self.device).type != "cpu"
+
+    @property
+    def needs_bitsandbytes(self) -> bool:
+        """Whether bitsandbytes has a part in the study's numbers."""
+        plan = self.prepared.plan
+        bases = {self.base_of(model) for model in plan.models}
+        return any(quantization_of(base, self.quantize) for base in bases) or any(
+            run.training is not None and run.training.optimizer == "adamw_8bit" for run in plan.runs
+        )
+
+    @property
+    def used_precision(self) -> str:
+        """The number format that `precision` comes to here, never "auto"."""
+        return precision_name(choose_dtype(self.precision, compute_device(self.device)))
+
+    @property
+    def has_loaded(self) -> bool:
+        """Whether any weights were needed."""
+        return self._loaded is not None
 
     def base_of(self, model: str) -> str:
         """Name the base a model sits on, as a location."""
@@ -72,10 +112,10 @@ class Shelf:
             self._loaded = None  # let go of the old one before the new one comes
             self._loaded = load_model(
                 location,
-                self._family(location),
+                self.family(location),
                 precision=self.precision,
                 quantize=self.quantize,
-                device=self.device,  # pyright: ignore
+                device=self.device,
             )
         detach_adapter(self._loaded)
         return self._loaded
@@ -101,7 +141,8 @@ class Shelf:
             if location not in self._fetched:
                 self._fetched[location] = fetch_adapter(location)
             return self._fetched[location]
-        return self.out / "models" / model
+        whole, stage = without_stage(model)
+        return self.out / "models" / whole / (f"stages/{stage}" if stage else "")
 
     def wear(self, model: str) -> LoadedModel:
         """Give a model ready to answer."""
@@ -116,7 +157,7 @@ class Shelf:
         folder, base = self.adapter_folder(model), self.base_of(model)
         named = {
             "base": self._base_identity(base),
-            "rendering": self._family(base).rendering_sha256,
+            "rendering": self.family(base).rendering_sha256,
             "precision": str(self.precision),
             "quantize": str(quantization_of(base, self.quantize)),
         }
@@ -126,6 +167,22 @@ class Shelf:
             if model in self.prepared.study.models and made_for not in (None, base):
                 named["adapter made for"] = str(made_for)
         return named
+
+
+def look_at_models(shelf: Shelf) -> list[Finding]:
+    """Look at the models that a study uses and did not make, and at what its steps put on them; no weight is read.
+
+    Returns:
+        notes for the reader.
+
+    Raises:
+        SightlineError: naming every model that cannot be used and every step that does not fit one.
+    """
+    plan = shelf.prepared.plan
+    made = {run.name for run in plan.runs}
+    made |= {model for model in plan.models if without_stage(model)[0] in made}
+    used = dict.fromkeys([*plan.models, *(parent for run in plan.runs for parent in run.parents)])
+    return check_models(shelf, [name for name in used if name not in made], plan.runs)
 
 
 def origin_of(run: StepRun, shelf: Shelf, hashes: Mapping[str, str], *, with_parent: bool = True) -> dict[str, str]:
@@ -198,32 +255,35 @@ def make_model(
     seed = run.seed or 0
     parent = shelf.adapter_folder(run.parent)
     if parent is None:
-        lora = settings.lora
-        attach_lora(
-            loaded,
-            rank=lora.rank,
-            alpha=lora.alpha,
-            dropout=lora.dropout,
-            bias=lora.bias,
-            rslora=lora.rslora,
-            dora=lora.dora,
-            targets=lora.targets,
-            train=settings.train,
-            seed=seed,
-        )
+        attach_lora(loaded, **dict(settings.lora), train=settings.train, seed=seed)
     else:
         load_adapter(loaded, parent, trainable=True)
         if run.parent in shelf.prepared.study.models:
-            display.say(f"{run.name}: goes on with {run.parent}: {_agreed_shape(run, adapter_shape(loaded))}")
+            shape = agreed_shape(run, adapter_shape(loaded))
+            display.say(f"{run.name}: goes on with {run.parent}: {shape}")
 
-    set_recompute(loaded, settings.gradient_checkpointing)
+    save_memory(loaded, recompute=settings.gradient_checkpointing, offload=settings.offload == "activations")
     memory_gib = shelf.prepared.study.hardware.memory_gib
     work = folder.parent / f".{run.name}.work"
+    if not newest_rows(work):  # what an earlier start left without a checkpoint may be of other settings
+        shutil.rmtree(work, ignore_errors=True)
     rows = []
+    stages = stages_of(run, shelf.prepared) if settings.stages else []
+    is_main = accelerator is None or accelerator.is_main_process
+
+    def stage_done(number: int) -> None:
+        if is_main:
+            at = work / "stages" / str(number + 1)
+            shutil.rmtree(at, ignore_errors=True)
+            at.mkdir(parents=True)
+            save_adapter(loaded, at)
+
     steps = train(
         loaded,
         data,
         settings,
+        stages=stages,
+        stage_done=stage_done,
         seed=seed,
         validation=validation,
         checkpoints=work,
@@ -236,7 +296,6 @@ def make_model(
         display.say(f"{run.name}: runs by stock modules, more slowly: {loaded.unfused}")
     if first is not None:
         tracked = shelf.prepared.study.track
-        is_main = accelerator is None or accelerator.is_main_process
         with (
             display.bar(run.name, first.num_steps, "steps", done=first.step - 1) as bar,
             track(
@@ -249,43 +308,31 @@ def make_model(
             for record in itertools.chain([first], steps):
                 send(record)
                 spend()
-                rows.append({key: value for key, value in asdict(record).items() if value is not None})
+                rows.append(record.as_row())
                 shown = "" if record.validation_loss is None else f", validation {record.validation_loss:.3f}"
                 bar.advance(text=f"loss {record.loss:.3f}{shown}")
-    if accelerator is None or accelerator.is_main_process:
+    if is_main:
         done = _rows_of_checkpoint(work, before=first.step if first else None)
         made = folder.parent / f".{run.name}.made"
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         save_adapter(loaded, made)
+        if stages:
+            (made / "stages.json").write_text(stages_record(run, shelf.prepared, stages), encoding="utf-8")
+        if (work / "stages").exists():
+            shutil.copytree(work / "stages", made / "stages")
         (made / "metrics.jsonl").write_text("".join(json_line(row) for row in [*done, *rows]), encoding="utf-8")
         publish_folder(made, folder, made_from=made_from)
         shutil.rmtree(work, ignore_errors=True)
     if accelerator is not None:
         accelerator.wait_for_everyone()
-    set_recompute(loaded, False)
+    save_memory(loaded)
     detach_adapter(loaded)
     return True
 
 
-def _agreed_shape(run: StepRun, held: Mapping[str, object]) -> str:
-    """Describe the shape of an adapter from elsewhere; what the step sets must be what the adapter has.
-
-    Raises:
-        StudyError: saying what differs.
-    """
-    settings = run.settings
-    asked = {f"lora.{name}": value for name, value in settings.lora if value != getattr(Lora(), name)}
-    asked |= {"train": sorted(settings.train)} if settings.train else {}
-    if found := differences(asked, held):
-        raise StudyError(f"{run.name}: goes on with the adapter {run.parent}, where {found}; leave it out")
-    return ", ".join(f"{name.removeprefix('lora.')} {value}" for name, value in held.items() if value)
-
-
 def _rows_of_checkpoint(work: Path, *, before: int | None) -> list[dict[str, object]]:
     """Read the records of the steps an interrupted run had done."""
-    from sightline.training.checkpoint import newest_rows
-
     return [row for row in newest_rows(work) if before is None or row["step"] < before]  # pyright: ignore
 
 

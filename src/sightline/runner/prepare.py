@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sightline.checking.findings import FINDINGS, Finding
-from sightline.checking.rows import check_balance, check_overlap, check_repeats, check_sizes
-from sightline.data.problems import BadRowsError, Loaded, Problem, too_long
+from sightline.data.mixing import mix_samples
+from sightline.data.problems import BadRowsError, Bound, Loaded, Problem, problem_of, too_long
 from sightline.data.sets import Source, divide, read_source, samples_sha256
 from sightline.errors import DataError, SightlineError, StudyError
 from sightline.records import Sample
 from sightline.scoring.metrics import metric_named
-from sightline.study import Plan, StepRun, Study, Training, model_location, plan_study, source_location
+from sightline.study import Plan, Study, Training, model_location, plan_study, source_location
+from sightline.study.names import with_mixed, without_stage
 
 if TYPE_CHECKING:
     from sightline.models.family import Family
@@ -30,6 +30,8 @@ class Prepared:
         plan: what it does.
         sets: "set.split" to its samples.
         loaded: data set to what its source held, split by split.
+        whole: the sets that hold every row of their source.
+        seen: for each set that is asked, the rows that training has seen, and how; filled in by the check.
         problems: rows left out or repaired.
         rendered: what `render_samples` made, by set and way of rendering.
         known: shapes of conversations that rendering has looked at, by what renders; see `trees.render.render`.
@@ -39,30 +41,42 @@ class Prepared:
     plan: Plan
     sets: dict[str, tuple[Sample, ...]]
     loaded: dict[str, dict[str, Loaded]]
+    whole: set[str] = field(default_factory=set)
+    seen: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     rendered: dict[tuple[str, ...], list[Rendered]] = field(default_factory=dict)
     known: dict[str, set[Any]] = field(default_factory=dict)
 
     @property
     def on_bad_row(self) -> Literal["stop", "skip"]:
-        """Skip bad rows only if every step that trains says so."""
+        """Skip bad rows only if every step that trains says so, or the study accepts them by name."""
         asked = {run.settings.on_bad_row for run in self.plan.runs if run.training}
-        return "skip" if asked == {"skip"} else "stop"
+        return "skip" if asked == {"skip"} or "bad-rows" in self.study.accept else "stop"
+
+    @property
+    def num_rows(self) -> int:
+        """Rows read from all sources."""
+        return sum(part.num_rows for parts in self.loaded.values() for part in parts.values())
 
     def asked(self, name: str) -> tuple[Sample, ...]:
         """Give the rows of a set that the models are asked."""
         return self.sets[name][: self.study.evaluate.rows]
 
+    def read_for(self, name: str) -> tuple[str, ...]:
+        """Name the data sets whose sources a set's rows were read from; several for a mixture."""
+        return tuple(dict.fromkeys(part.partition(".")[0] for part in with_mixed(self.study, name)))
+
     def refuse_bad_rows(self) -> None:
         """Stop at rows that cannot be used, unless the study skips them.
+
+        Misplaced pictures alone stop nothing here: the check finds them by name, so that a study can accept them.
 
         Raises:
             BadRowsError: naming every one of them, over all data sets.
         """
         faults = tuple(problem for problem in self.problems if not problem.repaired)
-        if faults and self.on_bad_row == "stop":
-            num_rows = sum(part.num_rows for parts in self.loaded.values() for part in parts.values())
-            raise BadRowsError(faults, num_rows=num_rows)
+        if any(problem.kind != "image-count" for problem in faults) and self.on_bad_row == "stop":
+            raise BadRowsError(faults, num_rows=self.num_rows)
 
     def samples(self, names: Sequence[str]) -> tuple[Sample, ...]:
         """Put sets together; ids stay unique by their set's name where they would clash."""
@@ -89,13 +103,25 @@ def prepare(study: Study) -> tuple[Prepared, Family]:
         metric_named(name, study.folder)  # a wrong name is found now, not after the training
     prepared = read_data(study)
     try:
-        family = study_family(study, prepared.plan, model_location(study, study.base))
-        leave_out_too_long(prepared, family)
+        family = fit_to_model(prepared)
     except SightlineError:
         prepared.refuse_bad_rows()  # what is wrong with the rows comes first
         raise
     prepared.refuse_bad_rows()
     return prepared, family
+
+
+def fit_to_model(prepared: Prepared) -> Family:
+    """Load what renders the study's conversations, and leave out the rows that it cannot take.
+
+    Raises:
+        StudyError: if tokenised rows are to be asked or reworded.
+    """
+    study = prepared.study
+    family = study_family(study, prepared.plan, model_location(study, study.base))
+    leave_out_misplaced(prepared, family)
+    leave_out_too_long(prepared, family)
+    return family
 
 
 def read_data(study: Study) -> Prepared:
@@ -130,6 +156,18 @@ def read_data(study: Study) -> Prepared:
             prepared.refuse_bad_rows()  # too few rows may be left because of them
             raise
         prepared.sets.update({f"{name}.{part}": samples for part, samples in parts.items()})
+        held = sum(len(part.samples) for part in loaded.values())
+        prepared.whole |= {f"{name}.{part}" for part, samples in parts.items() if len(samples) == held}
+    for name in plan.data:
+        if name in study.data and study.data[name].mix:
+            amounts = dict(zip(with_mixed(study, name), study.data[name].mix.values(), strict=True))
+            prepared.sets[name] = mix_samples(
+                name,
+                {part: prepared.sets[part] for part in amounts},
+                amounts,
+                take=study.data[name].take,
+                seed=study.data[name].seed,
+            )
     return prepared
 
 
@@ -143,6 +181,7 @@ def _divided(study: Study, name: str, loaded: Mapping[str, Loaded]) -> dict[str,
         cuts={cut: (part.from_, part.share) for cut, part in split.cuts.items()},
         by=split.by,
         seed=study.data[name].seed,
+        stratify=split.stratify,
     )
 
 
@@ -158,11 +197,11 @@ def common_setting(plan: Plan, name: str, default: object) -> object:
     return values.pop() if values else default
 
 
-def study_family(study: Study, plan: Plan, location: str) -> Family:
-    """Load template and image processor as all steps agree on them."""
+def study_family(study: Study, plan: Plan, location: str, *, template: str | None = None) -> Family:
+    """Load template and image processor as all steps agree on them, or with another template."""
     from sightline.models.loading import load_family
 
-    template = str(common_setting(plan, "template", "own"))
+    template = template or str(common_setting(plan, "template", "own"))
     return load_family(
         location,
         pad_square=bool(common_setting(plan, "pad_square", False)),
@@ -175,6 +214,7 @@ def study_family(study: Study, plan: Plan, location: str) -> Family:
 def base_of(study: Study, plan: Plan, model: str) -> str:
     """Name the base a model sits on, as a location: that of the first model it was made from."""
     parents = {run.name: run.parents for run in plan.runs}
+    model, _ = without_stage(model)
     while model in parents:
         model = parents[model][0]
     other = study.models.get(model)
@@ -194,7 +234,7 @@ def render_samples(prepared: Prepared, family: Family, names: Sequence[str], set
 
 
 def _render_set(prepared: Prepared, family: Family, name: str, settings: Training) -> list[Rendered]:
-    from sightline.trees.render import render, reword
+    from sightline.trees.render import render, render_tokens, reword
 
     key = (
         name,
@@ -207,7 +247,9 @@ def _render_set(prepared: Prepared, family: Family, name: str, settings: Trainin
     if key not in prepared.rendered:
         known = prepared.known.setdefault(family.rendering_sha256, set())
         prepared.rendered[key] = [
-            render(
+            render_tokens(family, sample.tokens, sample.pictures)
+            if sample.tokens
+            else render(
                 family,
                 reword(sample.messages, "{question}" + settings.question_suffix, system=settings.system),
                 sample.pictures,
@@ -222,21 +264,76 @@ def _render_set(prepared: Prepared, family: Family, name: str, settings: Trainin
     return prepared.rendered[key]
 
 
+def render_prompt(prepared: Prepared, family: Family, sample: Sample, text: str) -> Rendered:
+    """Render a question as the models are asked it, in one of the study's wordings."""
+    from sightline.trees.render import render, reword
+
+    wording, system = wording_of(prepared.plan, text)
+    messages = reword(sample.messages, wording, system=system)
+    known = prepared.known.setdefault(family.rendering_sha256, set())
+    return render(family, messages, sample.pictures, None, name=sample.origin or sample.id, known=known)
+
+
+def leave_out_misplaced(prepared: Prepared, family: Family) -> None:
+    """Leave out tokenised rows whose image tokens do not match their pictures, or whose ids the model does not have.
+
+    Raises:
+        StudyError: if such rows are to be asked, or put into other words.
+    """
+    from sightline.trees.render import image_places
+
+    num_ids = len(family.chat.tokenizer)
+    tokenised = {name for name, samples in prepared.sets.items() if any(sample.tokens for sample in samples)}
+    _refuse_to_reword(prepared, tokenised)
+    for name in tokenised:
+        kept = []
+        for sample in prepared.sets[name]:
+            found = sample.tokens and image_places(family, sample.tokens, sample.pictures)
+            if found and found[0] not in (found[1], len(sample.pictures)):
+                told = f"{found[0]:,} image tokens for {len(sample.pictures)} pictures of {found[1]:,} features"
+                prepared.problems.append(problem_of(sample, "image-count", told))
+            elif sample.tokens and max(sample.tokens.input_ids) >= num_ids:
+                told = f"token id {max(sample.tokens.input_ids):,} where the model's tokenizer has {num_ids:,}"
+                prepared.problems.append(problem_of(sample, "wrong-type", told))
+            else:
+                kept.append(sample)
+        prepared.sets[name] = tuple(kept)
+
+
+def _refuse_to_reword(prepared: Prepared, tokenised: set[str]) -> None:
+    if asked := sorted(tokenised.intersection(prepared.plan.asked)):
+        raise StudyError(
+            f"evaluate.on: the rows of {', '.join(asked)} come tokenised, so there is no question to ask; "
+            "name a set with questions and answers"
+        )
+    for run in prepared.plan.runs:
+        rewords = run.training is not None and (run.training.question_suffix or run.training.system is not None)
+        if rewords and tokenised.intersection((*run.on, *run.validation)):
+            raise StudyError(f"{run.name}: tokenised rows take no question_suffix and no system; remove them")
+
+
 def leave_out_too_long(prepared: Prepared, family: Family) -> None:
     """Leave out samples longer than a row, or than the model's context with room for an answer; they are bad rows."""
     from sightline.trees.render import render, reword
 
     found: dict[tuple[str, str], Problem] = {}
+    has_pixels = "max_pixels" in family.picture_settings
+
+    def measure(name: str, sample: Sample, num_tokens: int, limit: int, bound: Bound) -> None:
+        if num_tokens > limit:
+            problem = too_long(sample, num_tokens=num_tokens, limit=limit, bound=bound, has_pixels=has_pixels)
+            found[name, sample.id] = problem
+
     for run in prepared.plan.runs:
         if run.training is None:
             continue
-        rows = run.training.row_tokens
-        limit = min(rows, family.context_length) if isinstance(rows, int) else family.context_length
+        limit, bound = family.context_length, "context"
+        if isinstance(run.training.row_tokens, int) and run.training.row_tokens < limit:
+            limit, bound = run.training.row_tokens, "row_tokens"
         for name in (*run.on, *run.validation):
             sequences = _render_set(prepared, family, name, run.training)
             for sample, sequence in zip(prepared.sets[name], sequences, strict=True):
-                if len(sequence) > limit:
-                    found[name, sample.id] = too_long(sample, num_tokens=len(sequence), limit=limit)
+                measure(name, sample, len(sequence), limit, bound)
     limit = family.context_length - prepared.study.evaluate.max_new_tokens
     known = prepared.known.setdefault(family.rendering_sha256, set())
     for name in prepared.plan.asked:
@@ -246,69 +343,13 @@ def leave_out_too_long(prepared: Prepared, family: Family) -> None:
                 messages = reword(sample.messages, wording, system=system)
                 origin = sample.origin or sample.id
                 length = len(render(family, messages, sample.pictures, None, name=origin, known=known))
-                if length > limit:
-                    found[name, sample.id] = too_long(sample, num_tokens=length, limit=limit)
+                measure(name, sample, length, limit, "answer")
     if not found:
         return
     prepared.problems += found.values()
     prepared.rendered.clear()
     for name in {name for name, _ in found}:
         prepared.sets[name] = tuple(s for s in prepared.sets[name] if (name, s.id) not in found)
-
-
-def check_prepared(prepared: Prepared, family: Family) -> list[Finding]:
-    """Look at everything that can be looked at before training.
-
-    Args:
-        prepared: the data.
-        family: template and tokenizer.
-
-    Returns:
-        Findings, faults first; those the study accepts carry its reason.
-    """
-    findings: list[Finding] = []
-    # What validation has seen chooses the model, so for the test set it counts as training.
-    train = {name: prepared.sets[name] for run in prepared.plan.runs for name in (*run.on, *run.validation)}
-    test = {name: prepared.asked(name) for name in prepared.plan.asked}
-    for name, samples in {**train, **test}.items():
-        findings += check_sizes(name, samples)
-        findings += check_repeats(name, samples)
-        findings += check_balance(name, samples)
-    findings += check_overlap(train, test)
-    findings += _check_rendered(prepared, family, prepared.plan.runs)
-    accepted = prepared.study.accept
-    for name in accepted:
-        if name not in FINDINGS:
-            raise StudyError(f"accept.{name}: no check finds that; there is {', '.join(sorted(FINDINGS))}")
-    order = {"fault": 0, "warning": 1, "note": 2}
-    return sorted(
-        (dataclasses.replace(finding, accepted=accepted.get(finding.name)) for finding in findings),
-        key=lambda finding: order[finding.severity],
-    )
-
-
-def _check_rendered(prepared: Prepared, family: Family, runs: Sequence[StepRun]) -> list[Finding]:
-    from sightline.checking.labels import check_labels, check_sharing
-
-    findings: list[Finding] = []
-    seen: set[tuple[object, ...]] = set()
-    for run in runs:
-        settings = run.training
-        if settings is None:
-            continue
-        key = (run.on, settings.train_on, settings.eos, settings.question_suffix, settings.system)
-        if key in seen:
-            continue
-        seen.add(key)
-        sequences = render_samples(prepared, family, run.on, settings)
-        samples = prepared.samples(run.on)
-        name = ", ".join(run.on)
-        if not samples:
-            raise DataError(f"no row of {name} is left to train on; look at the rows left out, `where` and `take`")
-        findings += check_labels(name, samples, sequences, family.end_token_ids)
-        row_tokens = settings.row_tokens if isinstance(settings.row_tokens, int) else max(map(len, sequences)) * 4
-        findings += check_sharing(name, samples, sequences, row_tokens)
-    return findings
 
 
 def set_hashes(sets: Mapping[str, tuple[Sample, ...]]) -> dict[str, str]:

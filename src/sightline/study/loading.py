@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from sightline.errors import MissingDataError, StudyError
+from sightline.errors import MissingDataError, StudyError, install_advice
 from sightline.study.names import MAKES_DATA
 from sightline.study.plan import plan_study
 from sightline.study.schema import Data, Study, with_names, with_source
@@ -30,11 +30,7 @@ from sightline.study.text import (
 from sightline.study.training import Training
 
 UNBUILT_METHODS = ("dpo", "average", "critique", "best_of", "choose")
-UNBUILT_TRAINING = (  # any value but the default
-    "offload",
-    "stages",
-)
-UNBUILT_DATA = ("mix",)
+UNBUILT_VALUES = {"offload": ("optimizer", "parameters")}
 UNBUILT_BLOCKS = ("judges",)
 
 
@@ -192,8 +188,8 @@ def _impossible(study: Study) -> Iterable[str]:
             continue
         for name, values, package in EXTRAS:
             value = getattr(run.training, name)
-            if value in values and name not in UNBUILT_TRAINING and importlib.util.find_spec(package) is None:
-                yield f"{run.name}: {name} = {value} needs {package}; pip install 'sightline[quantize]'"
+            if value in values and name not in UNBUILT_VALUES and importlib.util.find_spec(package) is None:
+                yield f"{run.name}: {name} = {value} needs {package}; {install_advice('quantize')}"
         for parent in run.parents:
             before = made.get(parent)
             if found := differences(_adapter_shape(run.training), _adapter_shape(before)) if before else "":
@@ -219,14 +215,9 @@ def _unbuilt(study: Study) -> Iterable[str]:
         if step.method in UNBUILT_METHODS:
             yield f"steps.{name}: method {step.method}"
     for run in plan_study(study).runs:
-        for name in UNBUILT_TRAINING if run.training else ():
-            value = getattr(run.training, name)
-            if value != Training.model_fields[name].default:
+        for name, values in UNBUILT_VALUES.items() if run.training else ():
+            if (value := getattr(run.training, name)) in values:
                 yield f"{run.name}: {name} = {value!r}"
-    for name, data in study.data.items():
-        for field in UNBUILT_DATA:
-            if getattr(data, field):
-                yield f"data.{name}.{field}"
     for index, question in enumerate(study.compare):
         if question.margin is not None:
             yield f"compare[{index}].margin"

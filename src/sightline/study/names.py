@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sightline.errors import StudyError
 from sightline.study.keys import nearest
 from sightline.study.schema import Study
-from sightline.study.steps import Critique
+from sightline.study.steps import Critique, Step
+from sightline.study.training import Training
 
 MAKES_DATA = ("critique", "best_of")
 """Methods whose steps make data; all others make models."""
@@ -62,6 +63,19 @@ def split_name(text: str) -> tuple[str, str | None, str | None]:
     return head, member or None, seed or None
 
 
+def stage_name(model: str, stage: int) -> str:
+    """Name a model as it is after one of its training's stages: `STEP[.MEMBER]~STAGE[@SEED]`."""
+    recipe, at, seed = model.partition("@")
+    return f"{recipe}~{stage}{at}{seed}"
+
+
+def without_stage(model: str) -> tuple[str, int | None]:
+    """Read a model's name into that of the whole training, and the stage after which it is meant."""
+    recipe, at, seed = model.partition("@")
+    recipe, _, stage = recipe.partition("~")
+    return f"{recipe}{at}{seed}", int(stage) if stage else None
+
+
 def as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
     """Make one name a list of one."""
     return (names,) if isinstance(names, str) else names
@@ -99,10 +113,21 @@ def needs(study: Study, step_name: str) -> tuple[str, ...]:
             data = "; it makes data, not a model" if head in study.steps else f"; {nearest(head, known)}"
             raise StudyError(f"steps.{step_name}.from: no model is called {text}{data}")
         needed.append(head)
-    needed += [split_name(text)[0] for text in getattr(step, "on", ())]
+    needed += [split_name(text)[0] for text in (*getattr(step, "on", ()), *_staged_on(step))]
     if isinstance(step, Critique):
         needed.append(split_name(step.judge)[0])
     return tuple(name for name in dict.fromkeys(needed) if name in study.steps)
+
+
+def _staged_on(step: Step) -> Iterator[str]:
+    """Go through the data that the stages of a step and of its members name; a member's are not validated yet."""
+    if isinstance(step, Training):
+        yield from (text for stage in step.stages for text in stage.on)
+    for member in getattr(step, "members", {}).values():
+        stages = member.get("stages")
+        for stage in stages if isinstance(stages, list | tuple) else ():
+            on = stage.get("on") if isinstance(stage, Mapping) else None
+            yield from [on] if isinstance(on, str) else on if isinstance(on, list) else ()
 
 
 def in_order(study: Study) -> list[str]:
@@ -179,7 +204,16 @@ def with_mixed(study: Study, name: str) -> tuple[str, ...]:
     if head not in study.data or not study.data[head].mix:
         return (name,)
     where = f"data.{head}.mix"
-    return tuple(part for text in study.data[head].mix for part in find_data(study, text, {}, where).names)
+    made = [text for text in study.data[head].mix if text.partition("@")[0] in study.steps]
+    if made:
+        raise StudyError(f"{where}: {made[0]} is made by a step; name sets of `data`, and put the step under `on`")
+    parts = [part for text in study.data[head].mix for part in find_data(study, text, {}, where).names]
+    for part in parts:
+        if study.data[part.partition(".")[0]].mix:
+            raise StudyError(f"{where}: {part} is a mixture itself; name the sets it is made of")
+        if parts.count(part) > 1:
+            raise StudyError(f"{where} names {part} twice; give it once")
+    return tuple(parts)
 
 
 def joint_seeds(references: Iterable[Reference], where: str) -> tuple[int, ...]:

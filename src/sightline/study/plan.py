@@ -22,6 +22,7 @@ from sightline.study.names import (
     refuse_several,
     refuse_shared_names,
     run_name,
+    stage_name,
     unique,
     with_mixed,
 )
@@ -44,6 +45,7 @@ class StepRun:
         parents: the models it starts from; more than one only for `average` and `choose`.
         on: data it uses, as `set.split` or the name of a run that makes data.
         validation: the validation splits beside those of `on`.
+        stage_data: of each stage of a curriculum, the part of `on` it takes rows from.
         training: every training key, with the member's changes and the hardware's defaults; None where nothing
             is trained.
     """
@@ -57,6 +59,7 @@ class StepRun:
     on: tuple[str, ...]
     validation: tuple[str, ...]
     training: Training | None
+    stage_data: tuple[tuple[str, ...], ...] = ()
 
     @property
     def parent(self) -> str:
@@ -134,6 +137,13 @@ def plan_study(study: Study) -> Plan:
     if named is None:
         named = ("base", *study.models, *(name for name in made if study.steps[name].method not in MAKES_DATA))
     models = unique(model for name in named for model in find_model(study, name, made, "evaluate.models").all)
+    if study.evaluate.stages:
+        stages = {run.name: len(run.training.stages) if run.training else 0 for run in runs}
+        models = tuple(
+            each
+            for model in models
+            for each in (*(stage_name(model, stage) for stage in range(1, stages.get(model, 0))), model)
+        )
     if not study.evaluate.on:
         raise StudyError(f"evaluate.on is missing; name a test set out of {', '.join(data_names(study))}")
     questions = [(text, "evaluate.on") for text in study.evaluate.on]
@@ -141,7 +151,7 @@ def plan_study(study: Study) -> Plan:
         questions.append((study.evaluate.untouched, "evaluate.untouched"))
     asked = unique(name for text, where in questions for name in find_data(study, text, made, where).all)
     used = unique(name for run in runs for name in (*run.on, *run.validation))
-    sources = unique(part for name in (*used, *asked) for part in with_mixed(study, name))
+    sources = unique(part for name in (*used, *asked) for part in (*with_mixed(study, name), name))
     return Plan(
         runs=tuple(runs),
         models=models,
@@ -158,8 +168,6 @@ def _expand(study: Study, step_name: str, made: Mapping[str, Reference]) -> list
     step, where = study.steps[step_name], f"steps.{step_name}"
     parents = [find_model(study, text, made, f"{where}.from") for text in as_tuple(step.from_)]
     on = [find_data(study, text, made, f"{where}.on") for text in getattr(step, "on", ())]
-    if not on and not isinstance(step, Average):
-        raise StudyError(f"{where}.on is missing; name data out of {', '.join(data_names(study))}")
     judges = []
     if isinstance(step, Critique) and step.judge != "self" and step.judge not in study.judges:
         judges = [find_model(study, step.judge, made, f"{where}.judge")]
@@ -170,6 +178,9 @@ def _expand(study: Study, step_name: str, made: Mapping[str, Reference]) -> list
             raise StudyError(f"{where}.seeds: only a root step has seeds; this one repeats with what it follows")
         seeds = seeds or step.seeds
         variants = _variants(study, step_name, step)
+    staged = {member: _stage_data(study, training, made, where) for member, training in variants.items()}
+    if not on and not isinstance(step, Average) and not all(stages and all(stages) for stages in staged.values()):
+        raise StudyError(f"{where}.on is missing; name data out of {', '.join(data_names(study))}")
     if not isinstance(step, Average | Choose):
         refuse_several(parents[0], f"{where}.from")
     runs = []
@@ -179,9 +190,13 @@ def _expand(study: Study, step_name: str, made: Mapping[str, Reference]) -> list
             raise StudyError(f"{where}.from: {step.method} needs at least two models and finds {', '.join(models)}")
         if isinstance(step, Average) and step.weights is not None and len(step.weights) != len(models):
             raise StudyError(f"{where}.weights: {len(step.weights)} weights for {len(models)} models")
-        data = unique(name for reference in on for name in reference.at(seed))
-        beside = unique(name for text in data for name in _validation(study, text) if name not in data)
         for member, training in variants.items():
+            own = unique(name for reference in on for name in reference.at(seed))
+            stage_data = tuple(
+                unique(name for reference in stage for name in reference.at(seed)) or own for stage in staged[member]
+            )
+            data = unique(name for names in stage_data or (own,) for name in names)
+            beside = unique(name for text in data for name in _validation(study, text) if name not in data)
             if training and training.keep == "best" and not beside:
                 raise StudyError(f"{where}.keep: best is chosen by validation, and `on` has no validation split")
             runs.append(
@@ -195,16 +210,27 @@ def _expand(study: Study, step_name: str, made: Mapping[str, Reference]) -> list
                     on=data,
                     validation=beside if training else (),
                     training=training,
+                    stage_data=stage_data,
                 )
             )
     return runs
 
 
+def _stage_data(
+    study: Study, training: Training | None, made: Mapping[str, Reference], where: str
+) -> list[list[Reference]]:
+    """The data that a curriculum's stages name themselves, stage by stage."""
+    return [
+        [find_data(study, text, made, f"{where}.stages[{number}].on") for text in stage.on]
+        for number, stage in enumerate(training.stages if training else ())
+    ]
+
+
 def _validation(study: Study, text: str) -> tuple[str, ...]:
-    head = text.partition(".")[0]
-    if head not in study.data or "validation" not in study.data[head].split.parts or study.data[head].mix:
-        return ()
-    return (f"{head}.validation",)
+    heads = unique(part.partition(".")[0] for part in with_mixed(study, text))
+    return tuple(
+        f"{head}.validation" for head in heads if head in study.data and "validation" in study.data[head].split.parts
+    )
 
 
 def _variants(study: Study, step_name: str, step: Sft | Dpo) -> dict[str | None, Training | None]:

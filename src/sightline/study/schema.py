@@ -34,8 +34,11 @@ class Split(Keys):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Share | str | Cut] = Field(init=False)
 
-    by: Literal["image", "row"] = key("image", "questions about one picture must not meet on both sides")
-    """What stays together: all rows of a picture, or nothing."""
+    by: str = key("image", "questions about one picture must not meet on both sides")
+    """What stays together: all rows of a picture (`image`), nothing (`row`), or all rows and pictures of a tag's value
+    (`patient`)."""
+    stratify: str | None = key(None, "shares of rows alone")
+    """A tag (`answer_type`): every split gets its share of each of its values."""
 
     @property
     def parts(self) -> dict[str, float | str | Cut]:
@@ -83,25 +86,40 @@ class Data(Keys):
     """Configuration of the source."""
     format: str | None = key(None, "found out from the file")
     """How rows are read: the name of a known data set or layout."""
-    columns: dict[str, str | list[str] | None] = key({}, "found out from the names")
+    columns: dict[str, str | list[str | None] | None] = key({}, "found out from the names")
     """Our field (`image`, `question`, `answer`, ...) to the source's column."""
     images: int | str | None = key(None, "the format's own, or the file's folder")
-    """Folder that picture paths start from; for `builtin:phantom`, how many pictures to draw."""
+    """Folder or archive that picture paths start from; for `builtin:phantom`, how many pictures to draw."""
     take: int | None = key(None, "all", ge=1)
     """First rows of each of the source's splits to keep, after `where`."""
     where: dict[str, str | int | float | bool | list[str | int | float | bool]] = key({}, "every row")
     """Columns with the value, or the list of values, that a row must have."""
     mix: dict[str, Annotated[float, Field(gt=0)]] = key({}, "no mixing")
-    """Other sets (`set.split`) with their weights, in place of a source."""
+    """Other sets (`set.split`) in place of a source: how many rows of each, or its share of all, adding up to 1."""
     split: Split = key(DEFAULT_SPLIT, "80/10/10 is common for small sets")
     """Split names with shares, or with the source's own split names."""
     seed: int = key(0, "a fixed number, so that everyone cuts alike")
-    """Seed of the split, and of `builtin:phantom`'s pictures."""
+    """Seed of the split, of what is drawn for a mixture, and of `builtin:phantom`'s pictures."""
+
+    def _refuse_what_a_mixture_has_not(self) -> None:
+        for name in ("subset", "format", "columns", "images", "where"):
+            if getattr(self, name):
+                raise ValueError(f"{name} does not go with mix; it belongs to the sets that are mixed")
+        amounts = list(self.mix.values())
+        if all(float(amount).is_integer() for amount in amounts):
+            if min(amounts) < 2:
+                raise ValueError(f"mix = {self.mix}: is 1 a share or a row? Give shares that add up to 1, or rows")
+            if self.take is not None:
+                raise ValueError("take does not go with numbers of rows in mix; give one of them")
+        elif not math.isclose(total := sum(amounts), 1, abs_tol=1e-6):
+            raise ValueError(f"mix has shares that add up to {total:g}; make it 1, or give whole numbers of rows")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Data:
         if bool(self.source) == bool(self.mix):
             raise ValueError("needs exactly one of source and mix")
+        if self.mix:
+            self._refuse_what_a_mixture_has_not()
         drawn = (self.source or "").startswith("builtin:")
         if isinstance(self.images, int) and (not drawn or self.images < 1):
             raise ValueError(f"images = {self.images}: a number is for builtin:phantom, from 1 on; else give a folder")
@@ -165,8 +183,12 @@ class Evaluate(Keys):
     """Beams of beam search."""
     temperature: float = key(0.0, "greedy: the same answer every time", ge=0)
     """Sampling temperature; 0 is greedy."""
+    stages: bool = key(True, "what an order does shows on the way")
+    """Ask a curriculum's model after each of its stages, too; it is called `STEP[.MEMBER]~STAGE[@SEED]` there."""
     rows: int | None = key(None, "all", ge=1)
     """First rows of each set to ask."""
+    pictures_matter: bool = key(False, "it takes three times as long")
+    """Ask again with blank pictures and with other samples', and say which model or set does without looking."""
 
     @model_validator(mode="after")
     def _asks_the_question(self) -> Evaluate:
@@ -219,8 +241,8 @@ class Hardware(Keys):
 
     precision: Literal["auto", "bf16", "fp16", "fp32"] = key("auto", "bf16 where the accelerator has it, else fp32")
     """Number format of the frozen weights and of matrix products."""
-    memory_gib: float | Literal["auto"] = key("auto", "what the accelerator has")
-    """Memory that may be used per accelerator, in GiB."""
+    memory_gib: Annotated[float, Field(gt=0)] | Literal["auto"] = key("auto", "what the accelerator has")
+    """Memory that may be used per accelerator, in GiB; it has no effect on a CPU."""
     row_tokens: int | Literal["auto"] = key(
         "auto", "on an accelerator as many as fit; 1,024 on the CPU; more for a longer sample"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 from sightline.study.plan import grid_members
@@ -23,6 +24,9 @@ SMALL = {  # training keys with their largest value
     "eval_every": MAX_STEPS // 2,
 }
 UNSIZED = ("epochs", "row_tokens", "precision", "min_pixels", "max_pixels")  # keys that fit the real model alone
+PHANTOM_TAGS = ("answer_type", "kind", "organ", "picture_type", "scanner")
+SHARED_TAGS = ("answer_type", "num_pictures")  # with values that drawn rows have as well as others
+MIXED_ROWS = 24  # drawn from a single set
 EXTRAS = (  # training key, the values that ask for an extra, the package that brings it
     ("quantize", ("nf4", "int8"), "bitsandbytes"),
     ("optimizer", ("adamw_8bit",), "bitsandbytes"),
@@ -49,13 +53,19 @@ def smoke_values(study: Study) -> dict[str, Any]:
     for name, judge in study.judges.items():
         notes.append(f"smoke test: builtin:tiny in place of {judge.server or judge.base} ({name})")
         values["judges"][name] = {"kind": judge.kind, "base": "builtin:tiny"}
+    sources = list(dict.fromkeys((data.source, data.subset) for data in study.data.values() if data.source))
     for name, data in study.data.items():
         if data.source and data.source != "builtin:phantom":
             notes.append(f"smoke test: builtin:phantom in place of {data.source} ({name})")
         if data.source:
-            values["data"][name] = _phantom(data)
+            values["data"][name] = _phantom(data, sources.index((data.source, data.subset)))
+        else:
+            values["data"][name] |= _small_mixture(data)
+    # A stage goes by tags; what others' rows are tagged with, drawn rows are not.
+    is_drawn = all(source == "builtin:phantom" for source, _ in sources)
+    tags = (*PHANTOM_TAGS, *SHARED_TAGS) if is_drawn else SHARED_TAGS
     for name, step in values["steps"].items():
-        _shrink_step(step, f"steps.{name}", notes)
+        _shrink_step(step, f"steps.{name}", tags, notes)
     evaluate = values["evaluate"]
     evaluate["rows"] = min(evaluate["rows"] or NUM_ROWS, NUM_ROWS)
     evaluate["max_new_tokens"] = min(evaluate["max_new_tokens"], NEW_TOKENS)
@@ -64,24 +74,42 @@ def smoke_values(study: Study) -> dict[str, Any]:
     return values | {"name": name, "base": "builtin:tiny", "budget": {}, "hardware": {}, "smoke": {}, "notes": notes}
 
 
-def _phantom(data: Data) -> dict[str, Any]:
-    """Drawn data with the same split names: the shares as they are, released splits by a rule of thumb."""
+def _phantom(data: Data, source: int) -> dict[str, Any]:
+    """Drawn data with the same split names: the shares as they are, released splits by a rule of thumb.
+
+    Args:
+        data: the set.
+        source: the number of its source; what came from several sources is drawn from several seeds, so that no
+            picture is on both sides of a test.
+    """
     builtin = data.source == "builtin:phantom"
     images = data.images if isinstance(data.images, int) else NUM_IMAGES
-    split = data.split.model_dump(mode="json")
+    split: dict[str, Any] = data.split.model_dump(mode="json")
     if not data.split.shares:
         weights = {name: 2 if name == "train" else 1 for name in data.split.parts}
         split = {name: weight / sum(weights.values()) for name, weight in weights.items()} | {"by": data.split.by}
+    if split["by"] not in ("image", "row", *PHANTOM_TAGS):
+        split["by"] = "image"
+    if split.get("stratify") not in PHANTOM_TAGS:
+        split["stratify"] = None
     return {
         "source": "builtin:phantom",
         "subset": data.subset if builtin else None,
         "images": min(images, NUM_IMAGES),
         "split": split,
-        "seed": data.seed,
+        "seed": data.seed if builtin else data.seed + 1000 * source,
     }
 
 
-def _shrink_step(step: dict[str, Any], where: str, notes: list[str]) -> None:
+def _small_mixture(data: Data) -> dict[str, Any]:
+    """A mixture in the same proportions, of as many rows as the drawn sets have."""
+    if len(data.mix) == 1:
+        return {"mix": {part: min(amount, MIXED_ROWS) for part, amount in data.mix.items()}}
+    whole = sum(data.mix.values())
+    return {"mix": {part: amount / whole for part, amount in data.mix.items()}, "take": None}
+
+
+def _shrink_step(step: dict[str, Any], where: str, tags: Sequence[str], notes: list[str]) -> None:
     if "rows" in step:
         step["rows"] = min(step["rows"] or NUM_ROWS, NUM_ROWS)
     if "batch_size" not in step:
@@ -95,12 +123,26 @@ def _shrink_step(step: dict[str, Any], where: str, notes: list[str]) -> None:
         for name in SMALL.keys() & block.keys():
             block[name] = block[name] and min(block[name], SMALL[name])
     for block in step["members"].values():
-        for name in {*UNSIZED, "max_steps", "stages"} & block.keys():
+        for name in {*UNSIZED, "max_steps"} & block.keys():
             del block[name]
+        if "stages" in block:
+            block["stages"] = _shrink_stages(block["stages"], tags)
     for name in UNSIZED:
         step.pop(name)
     step["max_steps"] = step["max_steps"] or MAX_STEPS
-    step["stages"] = [stage | {"epochs": None, "max_steps": 1} for stage in step["stages"]]
+    step["stages"] = _shrink_stages(step["stages"], tags)
+
+
+def _shrink_stages(stages: Sequence[dict[str, Any]], tags: Sequence[str]) -> list[dict[str, Any]]:
+    """As many steps together as a training without stages has, about equally, on rows chosen by the tags there are."""
+    wanted = sum(stage.get("max_steps") or MAX_STEPS for stage in stages)
+    total = max(len(stages), min(wanted, MAX_STEPS))
+    small = []
+    for number, stage in enumerate(stages):
+        where = {tag: value for tag, value in (stage.get("where") or {}).items() if tag in tags}
+        steps = (number + 1) * total // len(stages) - number * total // len(stages)
+        small.append(stage | {"epochs": None, "max_steps": steps, "where": where})
+    return small
 
 
 def _drop_absent_extras(block: dict[str, Any], path: str, notes: list[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from sightline.study.keys import Keys, key
+from sightline.study.keys import Keys, Names, key
 
 
 class Lora(Keys):
@@ -31,10 +31,11 @@ class Lora(Keys):
 class Stage(Keys):
     """One part of a curriculum: which rows, and for how long."""
 
-    on: str | None = key(None, "the step's own `on`")
-    """Data set of this stage, as `set.split`."""
-    where: dict[str, str | int | float | bool] = key({}, "every row")
-    """Tags that a row must have."""
+    on: Names = key((), "the step's own `on`")
+    """Data of this stage, as `set.split`; a name or a list."""
+    where: dict[str, str | int | float | bool | list[str | int | float | bool]] = key({}, "every row")
+    """Tags with the value, or the list of values, that a row must have; `num_pictures` is one, too, and so is
+    `answer_type` where the data has none: CLOSED where the answer is yes or no, else OPEN."""
     epochs: float | None = key(None, "one of epochs and max_steps is needed", gt=0)
     """Passes over the stage's rows."""
     max_steps: int | None = key(None, "one of epochs and max_steps is needed", ge=1)
@@ -102,8 +103,8 @@ class Training(Keys):
     """Optimizer; its moments take 8 bits each in adamw_8bit (bitsandbytes)."""
     gradient_checkpointing: bool = key(False, "a tree row often fits without; it costs about a third more time")
     """Recompute activations in the backward pass to save memory."""
-    offload: Literal["none", "optimizer", "parameters"] = key("none", "fastest")
-    """What waits in host memory between uses (DeepSpeed ZeRO)."""
+    offload: Literal["none", "activations", "optimizer", "parameters"] = key("none", "fastest")
+    """What waits in host memory between uses; activations, best with gradient_checkpointing."""
     min_pixels: int | None = key(None, "the processor's own", ge=1)
     """Fewest pixels per picture (Qwen families)."""
     max_pixels: int | None = key(None, "the processor's own", ge=1)
@@ -117,7 +118,10 @@ class Training(Keys):
     question_suffix: str = key("", "questions as the data has them")
     """Text added to every question, in training and evaluation alike."""
     stages: tuple[Stage, ...] = key((), "one stage: all rows, shuffled")
-    """A curriculum: parts that follow one another."""
+    """A curriculum: parts that follow one another, each with its own length in place of the step's."""
+    carry_over: Literal["all", "weights"] = key("all", "one training, whose rows come in an order")
+    """What a stage takes over: all (one optimizer and one learning-rate schedule), or weights alone, as trainings of
+    their own would."""
 
     @model_validator(mode="before")
     @classmethod

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from sightline.errors import SightlineError
 from sightline.models.features import KEPT_SHARE
-from sightline.models.forward import on_device, row_logprobs
+from sightline.models.forward import row_logprobs
 from sightline.models.fused.binding import fused_decoder
 from sightline.models.loading import LoadedModel
 from sightline.models.steady import steady_attention
 from sightline.training.batches import RenderedSet
-from sightline.training.losses import LossSum
+from sightline.training.objectives import Objective
 from sightline.trees.sampler import plan_epoch
 
 CPU_ROW = 1024
@@ -68,7 +66,7 @@ def choose_row_tokens(
     seed: int,
     limit: int,
     num_ranks: int,
-    loss: Callable[[Tensor, Tensor], LossSum],
+    objective: Objective,
     longest: int,
 ) -> int:
     """Choose the longest row of a training.
@@ -83,7 +81,7 @@ def choose_row_tokens(
         seed: of the order, for the steps looked at.
         limit: bytes of the device that may be used; see `limit_memory`.
         num_ranks: processes that share a step's rows.
-        loss: sums a row's loss.
+        objective: what is minimised.
         longest: tokens of the longest sample, which has to fit.
 
     Raises:
@@ -101,10 +99,10 @@ def choose_row_tokens(
     shortest = min(sum(map(len, rows)) for rows in laid_out)
     _, densest = max(zip((sum(len(row.source_M) for row in rows) for rows in laid_out), steps, strict=True))
     idle = torch.cuda.memory_allocated(loaded.device)
-    length, peak = _peak(loaded, data, densest, max(PROBES[0], longest), layout, loss)
+    length, peak = _peak(loaded, data, densest, max(PROBES[0], longest), layout, objective)
     slope = (peak - idle) / length
     if idle + slope * PROBES[1] < room:  # a longer one says it better, if it fits
-        longer, at_longer = _peak(loaded, data, densest, max(PROBES[1], longest), layout, loss)
+        longer, at_longer = _peak(loaded, data, densest, max(PROBES[1], longest), layout, objective)
         slope = max(slope / 2, (at_longer - peak) / max(1, longer - length)) if longer > length else slope
     fits = length + int((room - peak) / slope)
     if fits < longest:
@@ -125,7 +123,7 @@ def _peak(
     samples: tuple[int, ...],
     row_tokens: int,
     layout: Literal["tree", "flat"],
-    loss: Callable[[Tensor, Tensor], LossSum],
+    objective: Objective,
 ) -> tuple[int, int]:
     """Run one row of a step forward and backward: its tokens, and the most memory that was in use, in bytes."""
     row = max(data.rows(samples, row_tokens=row_tokens, layout=layout), key=len)
@@ -133,7 +131,7 @@ def _peak(
     loaded.module.train()  # as it will be: dropout takes memory, and stock modules save it only in training
     try:
         with torch.random.fork_rng(devices=[loaded.device]):
-            total = loss(row_logprobs(loaded, row), on_device(row.weight_M, loaded.device)).total
+            total = objective.loss(row, row_logprobs(loaded, row)).total
             total.backward()
     except torch.cuda.OutOfMemoryError as error:
         raise SightlineError(

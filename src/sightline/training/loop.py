@@ -11,20 +11,20 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from sightline.errors import DataError, SightlineError
-from sightline.models.forward import on_device, row_logprobs
+from sightline.models.forward import row_logprobs
 from sightline.models.loading import LoadedModel
 from sightline.models.steady import steady_attention
 from sightline.study import Training
-from sightline.training.batches import Batch, Plan, RenderedSet
+from sightline.training.batches import Batch, Plan, RenderedSet, Stage
 from sightline.training.checkpoint import (
     TrainingState,
     load_checkpoint,
@@ -33,7 +33,7 @@ from sightline.training.checkpoint import (
     save_checkpoint,
 )
 from sightline.training.fit import choose_row_tokens, limit_memory
-from sightline.training.losses import LossSum, sft_loss
+from sightline.training.objectives import Likelihood, Objective
 from sightline.training.optimizer import make_optimizer
 from sightline.training.schedule import learning_rate_at
 from sightline.trees.sampler import split_by_tokens
@@ -58,6 +58,8 @@ class StepRecord:
         executed_tokens: tokens that really ran.
         seconds: wall-clock time of the step.
         validation_loss: nats per target, where it was measured after this step.
+        stage: of a curriculum, from 1.
+        metrics: what the objective tells of the step, by name.
     """
 
     step: int
@@ -71,6 +73,13 @@ class StepRecord:
     executed_tokens: int
     seconds: float
     validation_loss: float | None = None
+    stage: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def as_row(self) -> dict[str, Any]:
+        """Give what `metrics.jsonl` says of the step: every field that has a value, and the objective's own."""
+        row = {key: value for key, value in asdict(self).items() if key != "metrics" and value is not None}
+        return row | dict(self.metrics)
 
 
 def settings_by_key(settings: Training) -> dict[str, str]:
@@ -92,7 +101,9 @@ def train(
     made_from: Mapping[str, str] | None = None,
     accelerator: Accelerator | None = None,
     memory_gib: float | None = None,
-    loss: Callable[[Tensor, Tensor], LossSum] = sft_loss,
+    objective: Objective | None = None,
+    stages: Sequence[Stage] = (),
+    stage_done: Callable[[int], None] | None = None,
 ) -> Iterator[StepRecord]:
     """Train whatever parameters of the model require gradients; on exhaustion the model holds the kept weights.
 
@@ -107,7 +118,10 @@ def train(
             base, settings, data and seed.
         accelerator: accelerate's, for several processes; one process without.
         memory_gib: most memory of the accelerator to use; all that is free by default.
-        loss: sums a row's loss from log-probabilities and weights.
+        objective: what is minimised; the answers' likelihood by default.
+        stages: a curriculum over the data; by default one stage of all, as long as the settings say.
+        stage_done: called with a stage's number when it has ended and another follows; may be called again for the
+            same stage when a training is resumed.
 
     Yields:
         a record per optimizer step; when resuming, of the remaining steps only.
@@ -116,6 +130,7 @@ def train(
         DataError: if there is nothing to learn from.
         SightlineError: if the loss is no number, naming step and samples.
     """
+    objective = objective or Likelihood()
     if not data.sequences:
         raise DataError("no samples to train on; look at the data and its `where` and `take`")
     fingerprint = dict(
@@ -136,19 +151,19 @@ def train(
         seed=seed,
         limit=limit,
         num_ranks=num_ranks,
-        loss=loss,
-        longest=max(len(sequence) for part in (data, validation) if part for sequence in part.sequences),
+        objective=objective,
+        longest=max(part.longest(settings.layout) for part in (data, validation) if part),
     )
     if accelerator is not None and num_ranks > 1:
         chosen = torch.tensor([row_tokens], device=accelerator.device)
         row_tokens = int(cast(Tensor, accelerator.gather(chosen)).min())
+    whole = Stage(samples=range(len(data)), epochs=settings.epochs, max_steps=settings.max_steps)
     plan = Plan(
         data,
+        stages or (whole,),
         batch_size=settings.batch_size,
         branch_cap=settings.branch_cap,
         seed=seed,
-        epochs=settings.epochs,
-        max_steps=settings.max_steps,
         row_tokens=row_tokens,
         layout=settings.layout,
         rank=rank,
@@ -177,32 +192,38 @@ def train(
     with loaded.features.expecting(batch.pictures if batch else ()):
         while batch is not None:
             began = time.perf_counter()
+            place, alone = plan.place(state.step), settings.carry_over == "weights"
+            if alone and place.is_first and state.step:
+                optimizer.state.clear()
             rate = learning_rate_at(
-                state.step,
-                num_steps=plan.num_steps,
+                place.step if alone else state.step,
+                num_steps=place.num_steps if alone else plan.num_steps,
                 peak=settings.learning_rate,
                 warmup=settings.warmup,
                 schedule=settings.schedule,
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss_sum = _run_rows(loaded, batch, loss, scaler, seed=seed, step=state.step)
-            loss_sum = _add_up(accelerator, parameters, loss_sum)
+            sums = _run_rows(loaded, batch, objective, scaler, seed=seed, step=state.step)
+            sums = _add_up(accelerator, parameters, sums)
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip)
             # The next step is laid out while the device still works on this one; only then is its loss waited for.
             upcoming = plan.batch(state.step + 1) if state.step + 1 < plan.num_steps else None
             loaded.features.expect(upcoming.pictures if upcoming else ())
-            loss_value, grad_norm = torch.stack([loss_sum, norm.to(loss_sum)]).tolist()
+            found = torch.stack([*sums.values(), norm.to(sums["loss"])]).tolist()
+            values = dict(zip(sums, found, strict=False))
+            loss_value, grad_norm = values.pop("loss"), found[-1]
             _refuse_no_number(state.step, batch, loss_value, grad_norm, scaler)
             scaler.step(optimizer)  # as it is, unless gradients of half precision overflowed
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
 
             state.step += 1
-            measured = upcoming is None or state.step % (settings.eval_every or plan.per_epoch) == 0
+            ended = place.is_last if settings.eval_every else plan.ends_epoch(state.step - 1)
+            measured = ended or (settings.eval_every is not None and state.step % settings.eval_every == 0)
             validation_loss = (
-                mean_loss(loaded, validation, row_tokens, accelerator) if measured and validation else None
+                mean_loss(loaded, validation, row_tokens, accelerator, objective) if measured and validation else None
             )
             if validation_loss is not None and validation_loss < (
                 math.inf if state.best_loss is None else state.best_loss
@@ -222,8 +243,12 @@ def train(
                 executed_tokens=sum(len(row) for row in batch.rows),
                 seconds=time.perf_counter() - began,
                 validation_loss=validation_loss,
+                stage=place.stage + 1 if len(plan.stages) > 1 else None,
+                metrics=values,
             )
-            state.rows.append({key: value for key, value in asdict(record).items() if value is not None})
+            if stage_done and place.is_last and upcoming is not None:
+                stage_done(place.stage)  # before a checkpoint lets the stage be skipped
+            state.rows.append(record.as_row())
             if checkpoints and rank == 0 and upcoming is not None and state.step % settings.save_every == 0:
                 state.weights = {name: p.detach() for name, p in parameters.items()}
                 state.optimizer = optimizer_tensors(optimizer, {p: name for name, p in parameters.items()})
@@ -240,43 +265,54 @@ def train(
 
 
 @steady_attention()
-def mean_loss(loaded: LoadedModel, data: RenderedSet, row_tokens: int, accelerator: Accelerator | None = None) -> float:
-    """Measure the loss on a data set: nats per target, nothing trained, dropout off."""
-    rows = data.rows(range(len(data.sequences)), row_tokens=row_tokens, layout="tree")
+def mean_loss(
+    loaded: LoadedModel,
+    data: RenderedSet,
+    row_tokens: int,
+    accelerator: Accelerator | None = None,
+    objective: Objective | None = None,
+) -> float:
+    """Measure the loss on a data set: nothing trained, dropout off; nats per target for the answers' likelihood."""
+    objective = objective or Likelihood()
+    rows = data.rows(range(len(data)), row_tokens=row_tokens, layout="tree")
     rank, num_ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     total = torch.zeros((), dtype=torch.float64, device=loaded.device)
     with torch.no_grad():
         for row in split_by_tokens(rows, num_ranks)[rank]:
-            total += sft_loss(row_logprobs(loaded, row), on_device(row.weight_M, loaded.device)).total
+            total += objective.loss(row, row_logprobs(loaded, row)).total
     if accelerator is not None and num_ranks > 1:
         total = cast(Tensor, accelerator.reduce(total.to(accelerator.device), reduction="sum"))
-    return float(total) / float(sum(row.weight_M.sum() for row in rows))
+    return float(total) / sum(map(objective.count, rows))
 
 
 @steady_attention()
 def _run_rows(
     loaded: LoadedModel,
     batch: Batch,
-    loss: Callable[[Tensor, Tensor], LossSum],
+    objective: Objective,
     scaler: torch.amp.GradScaler,
     *,
     seed: int,
     step: int,
-) -> Tensor:
-    """Add up the gradients and the loss of this rank's rows, on the device: float64[]."""
-    loss_sum = torch.zeros((), dtype=torch.float64, device=loaded.device)
-    scaler.scale(loss_sum)  # a rank may have no row, and must know the scale all the same
+) -> dict[str, Tensor]:
+    """Add up the gradients, the loss and the objective's metrics of this rank's rows, on the device: float64[] each."""
+    names = ("loss", *objective.metrics)  # a rank may have no row
+    sums = {name: torch.zeros((), dtype=torch.float64, device=loaded.device) for name in names}
+    scaler.scale(sums["loss"])  # so that it knows the scale in any case
+    count = sum(map(objective.count, batch.rows))
     loaded.module.train()
     for number, row in batch.own:
         # Dropout is keyed by step and row, so neither an interruption nor the number of ranks changes it.
         with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
             torch.manual_seed(_key(seed, step, number))
-            weight_M = on_device(row.weight_M, loaded.device)
-            row_loss = loss(row_logprobs(loaded, row), weight_M).total / batch.total_weight
+            found = objective.loss(row, row_logprobs(loaded, row))
+            row_loss = found.total / count
             scaler.scale(row_loss).backward()  # pyright: ignore
-        loss_sum += row_loss.detach()
+        sums["loss"] += row_loss.detach()
+        for name, value in found.metrics.items():
+            sums[name] += value / count
     loaded.module.eval()
-    return loss_sum
+    return sums
 
 
 def _refuse_no_number(
@@ -292,13 +328,15 @@ def _refuse_no_number(
             )
 
 
-def _add_up(accelerator: Accelerator | None, parameters: Mapping[str, Tensor], loss_sum: Tensor) -> Tensor:
-    """Add gradients and loss over the ranks; a rank without rows adds nothing."""
+def _add_up(
+    accelerator: Accelerator | None, parameters: Mapping[str, Tensor], sums: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """Add gradients, loss and metrics over the ranks; a rank without rows adds nothing."""
     for parameter in parameters.values():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     if accelerator is None or accelerator.num_processes == 1:
-        return loss_sum
+        return sums
     flat = torch.cat([p.grad.flatten().to(torch.promote_types(p.dtype, torch.float32)) for p in parameters.values()])  # pyright: ignore
     flat = accelerator.reduce(flat, reduction="sum")
     start = 0
@@ -306,7 +344,8 @@ def _add_up(accelerator: Accelerator | None, parameters: Mapping[str, Tensor], l
         part = flat[start : start + parameter.numel()]  # pyright: ignore
         parameter.grad.copy_(part.view_as(parameter))  # pyright: ignore
         start += parameter.numel()
-    return accelerator.reduce(loss_sum.to(accelerator.device), reduction="sum")  # pyright: ignore
+    stacked = accelerator.reduce(torch.stack(list(sums.values())).to(accelerator.device), reduction="sum")
+    return dict(zip(sums, cast(Tensor, stacked), strict=True))
 
 
 def _key(*numbers: int) -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import StudyError
+from sightline.errors import StudyError, install_advice
 from sightline.training.loop import StepRecord
 
 
@@ -41,10 +40,10 @@ def track(
             if isinstance(tracker, WandBTracker):
                 tracker.store_init_configuration(dict(settings))
     except ImportError as error:
-        raise StudyError(f"track: {error.name} is not installed; pip install 'sightline[track]'") from error
+        raise StudyError(f"track: {error.name} is not installed; {install_advice('track')}") from error
 
     def send(record: StepRecord) -> None:
-        values = {key: value for key, value in asdict(record).items() if value is not None and key != "step"}
+        values = {key: value for key, value in record.as_row().items() if key != "step"}
         for tracker in trackers:
             tracker.log(values, step=record.step)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import DataError, UnsupportedModelError
-from sightline.records import Message, Picture
+from sightline.records import NOT_A_TARGET, Message, Picture, Tokens
 
 Shape = tuple[tuple[str, tuple[bool, ...]], ...]
 """A conversation without its texts: each turn's role, and which parts of it are pictures."""
@@ -150,6 +150,41 @@ def render(
     num_prompt = int(np.argmax(begins))
     learnt = np.arange(len(ids)) >= num_prompt if train_on == "answer" else ids != template.image_token_id
     return _assemble(template, ids, order, pictures, learnt.astype(np.float64), num_prompt, straddles)
+
+
+def render_tokens(template: Template, tokens: Tokens, pictures: Sequence[Picture]) -> Rendered:
+    """Take a row as it came tokenised: no template, and what its labels name is learnt.
+
+    An image token may stand once for each picture or once for each of its features. Where a label is not the id at
+    its place, the id is what is learnt: no model can be taught to predict what it does not go on to read.
+
+    Args:
+        template: the model's.
+        tokens: ids and labels.
+        pictures: in the order in which their image tokens stand.
+
+    Raises:
+        UnsupportedModelError: if image tokens and pictures do not match; `image_places` tells before.
+    """
+    ids = np.asarray(tokens.input_ids, dtype=np.int64)
+    weight_L = (np.asarray(tokens.labels) != NOT_A_TARGET).astype(np.float64)
+    slots = ids == template.image_token_id
+    if pictures and np.count_nonzero(slots) == len(pictures):
+        times = np.ones(len(ids), dtype=np.int64)
+        times[slots] = [template.num_image_tokens(picture) for picture in pictures]
+        ids, weight_L = ids.repeat(times), weight_L.repeat(times)
+    weight_L[:1] = 0  # nothing stands before the first token that could predict it
+    num_prompt = int(np.argmax(weight_L > 0)) if weight_L.any() else len(ids)
+    return _assemble(template, ids, range(len(pictures)), pictures, weight_L, num_prompt, False)
+
+
+def image_places(template: Template, tokens: Tokens, pictures: Sequence[Picture]) -> tuple[int, int]:
+    """Count a tokenised row's image tokens, and the features its pictures have for them.
+
+    The counts match if they are equal, or if there is one image token for each picture.
+    """
+    slots = np.count_nonzero(np.asarray(tokens.input_ids) == template.image_token_id)
+    return int(slots), sum(template.num_image_tokens(picture) for picture in pictures)
 
 
 def _close(template: Template, text: str, border: int, answer: str, end: Literal["auto", "none"], name: str) -> str:

@@ -57,6 +57,7 @@ def step_rows(
     image_ids: Sequence[str],
     row_tokens: int,
     layout: Literal["tree", "flat"] = "tree",
+    together: int = 1,
 ) -> list[Row]:
     """Lay the samples of a step out in rows of at most `row_tokens` tokens.
 
@@ -66,47 +67,74 @@ def step_rows(
         image_ids: each sample's image group, by number.
         row_tokens: the longest row.
         layout: "tree" shares what an image's samples have in common, "flat" shares nothing.
+        together: sequences of a sample, which stay in one row: 2 for a pair of answers. Sample n has the sequences
+            from n * together on; `rendered` and a row's `branches` count sequences.
 
     Raises:
         DataError: if a single sample is longer than a row.
     """
-    groups = [[number] for number in samples]
-    if layout == "tree":
-        groups = [[samples[i] for i in group] for group in group_by_image(image_ids[n] for n in samples)]
+    units = [range(number * together, (number + 1) * together) for number in samples]
+    if layout == "flat":
+        alone = [join_rows([build_tree([rendered(branch)], [branch]) for branch in unit]) for unit in units]
+        for number, row in zip(samples, alone, strict=True):
+            if len(row) > row_tokens:
+                raise _too_long(number, len(row), row_tokens)
+        return pack(alone, row_tokens)
     trees = [
-        build_tree([rendered(number) for number in part], part)
-        for group in groups
-        for part in fit_branches(group, rendered, row_tokens)
+        build_tree([rendered(branch) for branch in part], part)
+        for group in group_by_image(image_ids[number] for number in samples)
+        for part in fit_branches([units[i] for i in group], rendered, row_tokens)
     ]
     return pack(trees, row_tokens)
 
 
-def fit_branches(group: Sequence[int], rendered: Callable[[int], Rendered], row_tokens: int) -> list[list[int]]:
-    """Divide an image's samples so that each part's tree fits a row; the parts repeat the prefix.
+def fit_branches(
+    units: Sequence[Sequence[int]], rendered: Callable[[int], Rendered], row_tokens: int
+) -> list[list[int]]:
+    """Divide an image's sequences so that each part's tree fits a row; the parts repeat the prefix.
+
+    Args:
+        units: the numbers of the sequences, those of a sample together.
+        rendered: gives a sequence by its number.
+        row_tokens: the longest row.
 
     Raises:
         DataError: if a single sample is longer than a row.
     """
-    if sum(len(rendered(number)) for number in group) <= row_tokens:  # fits even if nothing is shared
-        return [list(group)] if group else []
+    everything = [branch for unit in units for branch in unit]
+    if sum(len(rendered(branch)) for branch in everything) <= row_tokens:  # fits even if nothing is shared
+        return [everything] if everything else []
+    picture_index: dict[str, int] = {}
+    keys = {branch: merge_keys(rendered(branch), picture_index) for branch in everything}
+
+    def added(unit: Sequence[int], to: Sequence[int]) -> int:
+        """Count the tokens that a unit adds to a tree."""
+        number, there = 0, list(to)
+        for branch in unit:
+            number += len(keys[branch]) - max((agreement(keys[branch], keys[other]) for other in there), default=0)
+            there.append(branch)
+        return number
+
     parts: list[list[int]] = []
     length = 0
-    picture_index: dict[str, int] = {}
-    keys = {number: merge_keys(rendered(number), picture_index) for number in group}
-    for number in group:
-        if len(keys[number]) > row_tokens:
-            raise DataError(
-                f"sample {number} has {len(keys[number])} tokens, more than a row's {row_tokens}; "
-                "raise row_tokens, shorten the row or set on_bad_row: skip"
-            )
-        shared = max((agreement(keys[number], keys[other]) for other in parts[-1]), default=0) if parts else 0
-        if not parts or length + len(keys[number]) - shared > row_tokens:
-            parts.append([number])
-            length = len(keys[number])
+    for unit in units:
+        more = added(unit, parts[-1]) if parts else 0
+        if not parts or length + more > row_tokens:
+            length = added(unit, [])
+            if length > row_tokens:
+                raise _too_long(unit[0] // len(unit), length, row_tokens)
+            parts.append(list(unit))
         else:
-            parts[-1].append(number)
-            length += len(keys[number]) - shared
+            parts[-1] += unit
+            length += more
     return parts
+
+
+def _too_long(number: int, num_tokens: int, row_tokens: int) -> DataError:
+    return DataError(
+        f"sample {number} has {num_tokens} tokens, more than a row's {row_tokens}; "
+        "raise row_tokens, shorten the row or set on_bad_row: skip"
+    )
 
 
 def pack(trees: Sequence[Row], row_tokens: int) -> list[Row]:

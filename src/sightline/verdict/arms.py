@@ -14,7 +14,7 @@ from sightline.records import Answer, Sample, Score
 from sightline.scoring.metrics import CLOSED_METRICS, Metric
 from sightline.scoring.normalise import normalise
 from sightline.verdict import statistics
-from sightline.verdict.pairs import ArmScores, combined, number_images, part_names, score_columns
+from sightline.verdict.pairs import ArmScores, combined, number_groups, part_names, score_columns
 from sightline.verdict.resampling import cluster_bootstrap
 
 
@@ -61,14 +61,15 @@ def describe_arm(
 ) -> dict[str, Any]:
     """Describe a model on a data set: how much was asked, and its value and interval by each metric."""
     answered = sorted({name for by_id in scores.values() for name in by_id})
-    questions_per_image = Counter(samples[name].image_id for name in answered)
+    per_image = Counter(sha256 for name in answered for sha256 in {p.sha256 for p in samples[name].pictures})
     return {
         "model": model,
         "data": data,
         "template": template,
         "num_questions": len(answered),
-        "num_images": len(questions_per_image),
-        "max_questions_per_image": max(questions_per_image.values(), default=0),
+        "num_images": len(per_image),
+        "num_groups": len(set(number_groups(samples, answered).tolist())),
+        "max_questions_per_image": max(per_image.values(), default=0),
         "metrics": {
             metric.name: _measure(samples, metric, scores[metric.name], seed=seed, alpha=alpha)
             for metric in metrics
@@ -115,7 +116,7 @@ def _measure(
     scores = list(counted.values())
     interval = None
     if scores:
-        clusters_N = number_images([samples[name] for name in counted])
+        clusters_N = number_groups(samples, list(counted))
         interval = _interval(metric, scores, clusters_N, seed=seed, alpha=alpha)
     return {
         "value": arm_value(metric, scores),

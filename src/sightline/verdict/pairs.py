@@ -1,10 +1,13 @@
 """Two arms, question by question: which questions both answered, and what their difference is.
 
-Shape suffixes: N questions, G images, S seeds (training runs), P parts.
+Questions that share a picture, directly or through others, form a group: what a verdict takes for independent.
+
+Shape suffixes: N questions, G groups, S seeds (training runs), P parts.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +15,13 @@ from typing import Literal
 
 import numpy as np
 
+from sightline.data.groups import picture_groups
 from sightline.records import Sample, Score
 from sightline.scoring.metrics import Metric
 from sightline.scoring.vqa import unparsed_confusion
 from sightline.verdict import statistics
 from sightline.verdict.resampling import cluster_bootstrap, label_swap_p, sign_flip_p
+from sightline.verdict.sentences import about_images
 
 Rule = Literal["wrong", "left_out", "for_model", "for_against"]
 """How unparsed answers count: wrong (the primary rule); their questions left out; as they would suit one side best
@@ -24,7 +29,7 @@ Rule = Literal["wrong", "left_out", "for_model", "for_against"]
 
 RULES: tuple[Rule, ...] = ("wrong", "left_out", "for_model", "for_against")
 
-MIN_IMAGES = 5
+MIN_GROUPS = 5
 MAX_FAILED = 0.01
 MAX_UNDEFINED = 0.01
 
@@ -51,7 +56,8 @@ class Pairs:
 
     Args:
         sample_ids: N, sorted.
-        clusters_N: int64[N], the image of each question, images numbered in the order of their ids.
+        clusters_N: int64[N], the group of each question, groups numbered in the order of their names.
+        pictures: of each question, by hash.
         model: S rows of N scores.
         against: S rows of N scores.
         num_failed: questions left out because a scorer failed on one of their answers.
@@ -59,13 +65,19 @@ class Pairs:
 
     sample_ids: tuple[str, ...]
     clusters_N: np.ndarray
+    pictures: tuple[frozenset[str], ...]
     model: tuple[tuple[Score, ...], ...]
     against: tuple[tuple[Score, ...], ...]
     num_failed: int
 
     @property
     def num_images(self) -> int:
-        """Distinct images among the questions."""
+        """Distinct pictures among the questions."""
+        return len(frozenset().union(*self.pictures))
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of questions that share no picture."""
         return len(set(self.clusters_N.tolist()))
 
 
@@ -83,7 +95,7 @@ class Difference:
         p_check_method: "sign-flip", "McNemar" or "label-swap".
         method: how the interval was made.
         num_questions: compared.
-        num_images: they are about.
+        num_groups: they form.
     """
 
     value: float
@@ -95,7 +107,7 @@ class Difference:
     p_check_method: str
     method: str
     num_questions: int
-    num_images: int
+    num_groups: int
 
 
 def pair_scores(
@@ -112,10 +124,10 @@ def pair_scores(
     num_runs = max(len(model), len(against))
     sides = [tuple(side) * (num_runs // len(side)) for side in (model, against)]
     arms = [arm for side in sides for arm in side]
-    if not any(score.outcome in ("scored", "failed") for arm in arms for score in arm.values()):
-        return Refusal("nothing scored", "no answer of either could be read, or no question is one for this metric")
     ids = [{name for name, score in arm.items() if score.outcome != "not_applicable"} for arm in arms]
     everywhere, anywhere = set.intersection(*ids), set.union(*ids)
+    if not anywhere:
+        return Refusal("nothing scored", "no question is one for this metric")
     if everywhere != anywhere:
         only = [len(set.union(*ids[:num_runs]) - everywhere), len(set.union(*ids[num_runs:]) - everywhere)]
         return Refusal("unmatched samples", f"{only[0]} only in the model, {only[1]} only in what it is held against")
@@ -125,7 +137,8 @@ def pair_scores(
     sample_ids = tuple(sorted(anywhere - failed))
     pairs = Pairs(
         sample_ids=sample_ids,
-        clusters_N=number_images([samples[name] for name in sample_ids]),
+        clusters_N=number_groups(samples, sample_ids),
+        pictures=tuple(frozenset(picture.sha256 for picture in samples[name].pictures) for name in sample_ids),
         model=tuple(tuple(arm[name] for name in sample_ids) for arm in sides[0]),
         against=tuple(tuple(arm[name] for name in sample_ids) for arm in sides[1]),
         num_failed=len(failed),
@@ -133,11 +146,20 @@ def pair_scores(
     return _unlike(metric, pairs) or pairs
 
 
-def number_images(samples: Sequence[Sample]) -> np.ndarray:
-    """Number the images of questions from 0, in the order of the images' ids; int64[N]."""
-    image_ids = [sample.image_id for sample in samples]
-    numbers = {image_id: number for number, image_id in enumerate(sorted(set(image_ids)))}
-    return np.array([numbers[image_id] for image_id in image_ids], dtype=np.int64)
+def number_groups(samples: Mapping[str, Sample], sample_ids: Sequence[str]) -> np.ndarray:
+    """Number the groups of questions from 0, in the order of the groups' names.
+
+    Args:
+        samples: the whole data set: two questions may belong together through one that is not asked of.
+        sample_ids: the questions.
+
+    Returns:
+        int64[N].
+    """
+    groups = dict(zip(samples, picture_groups(list(samples.values())), strict=True))
+    names = sorted({groups[name] for name in sample_ids})
+    numbers = {name: number for number, name in enumerate(names)}
+    return np.array([numbers[groups[name]] for name in sample_ids], dtype=np.int64)
 
 
 def part_names(metric: Metric, scores: Sequence[Score]) -> tuple[str, ...]:
@@ -187,20 +209,24 @@ def estimate_difference(
 ) -> Difference | Refusal:
     """Estimate model minus against, with interval and both tests.
 
-    Means: clustered t on the paired differences (T1), sign flips of whole images or McNemar (T2). Ratios: paired
-    cluster bootstrap, BCa (T1), label swaps of whole images (T2). Several training runs: each question's difference
+    Means: clustered t on the paired differences (T1), sign flips of whole groups or McNemar (T2). Ratios: paired
+    cluster bootstrap, BCa (T1), label swaps of whole groups (T2). Several training runs: each question's difference
     is averaged over them and the variance between runs is added.
     """
+    rows = (*pairs.model, *pairs.against)
+    if not any(score.outcome == "scored" for row in rows for score in row):
+        unread = f"none of the answers to {len(pairs.sample_ids):,} questions could be read, on either side"
+        return Refusal("nothing scored", f"{unread}; by itself, each model has them counted as wrong")
     keep = np.ones(len(pairs.sample_ids), dtype=bool)
     if rule == "left_out":
-        rows = (*pairs.model, *pairs.against)
         keep = np.array([all(row[i].outcome == "scored" for row in rows) for i in range(len(keep))], dtype=bool)
     if not keep.any():
         return Refusal("nothing scored", "no question has an answer that could be read from both")
     _, clusters_N = np.unique(pairs.clusters_N[keep], return_inverse=True)
-    if (num_images := int(clusters_N.max()) + 1) < MIN_IMAGES:
-        return Refusal(f"G < {MIN_IMAGES}", f"the questions are about {num_images} image{'s'[: num_images != 1]} only")
-    names = part_names(metric, [score for row in (*pairs.model, *pairs.against) for score in row])
+    if (num_groups := int(clusters_N.max()) + 1) < MIN_GROUPS:
+        num_images = len(frozenset().union(*itertools.compress(pairs.pictures, keep)))
+        return Refusal(f"G < {MIN_GROUPS}", f"the questions are about {about_images(num_images, num_groups)} only")
+    names = part_names(metric, [score for row in rows for score in row])
     right = {"wrong": (None, None), "left_out": (None, None), "for_model": (True, False), "for_against": (False, True)}
     model_SNP, against_SNP = (
         np.stack([score_columns(metric, row, names, unparsed_right=side)[keep] for row in rows])
@@ -230,13 +256,13 @@ def _mean_difference(
     estimate = statistics.clustered_mean(difference_N, clusters_N)
     if _vanishes(float(estimate.standard_error), difference_N):
         return _no_variation()
-    num_runs, num_images = len(difference_SN), int(clusters_N.max()) + 1
+    num_runs, num_groups = len(difference_SN), int(clusters_N.max()) + 1
     method = "paired difference, clustered by image (CR1), t"
     if num_runs > 1:
         estimate = statistics.add_seed_variance(estimate, difference_SN.mean(axis=1).tolist())
         method += ", variance between training runs added"
     binary = bool(np.isin(model_SN, (0.0, 1.0)).all() and np.isin(against_SN, (0.0, 1.0)).all())
-    if num_runs == 1 and binary and num_images == len(difference_N):
+    if num_runs == 1 and binary and num_groups == len(difference_N):
         p_check = statistics.mcnemar(int((difference_N > 0).sum()), int((difference_N < 0).sum())).exact
         p_check_method = "McNemar"
     else:
@@ -253,7 +279,7 @@ def _mean_difference(
         p_check_method=p_check_method,
         method=method,
         num_questions=len(difference_N),
-        num_images=num_images,
+        num_groups=num_groups,
     )
 
 
@@ -268,11 +294,11 @@ def _ratio_difference(
     alpha: float,
 ) -> Difference | Refusal:
     num_runs, num_questions, num_parts = model_SNP.shape
-    num_images = int(clusters_N.max()) + 1
+    num_groups = int(clusters_N.max()) + 1
 
-    def by_image(columns_SNP: np.ndarray) -> np.ndarray:
+    def by_group(columns_SNP: np.ndarray) -> np.ndarray:
         sums_SPG = statistics.cluster_sums(columns_SNP.swapaxes(1, 2), clusters_N)
-        return sums_SPG.reshape(num_runs * num_parts, num_images).T
+        return sums_SPG.reshape(num_runs * num_parts, num_groups).T
 
     def differences(sums_BC: np.ndarray) -> np.ndarray:
         """float64[B, 2 * S * P] summed parts to float64[S, B], one row per training run."""
@@ -283,7 +309,7 @@ def _ratio_difference(
     def average(sums_BC: np.ndarray) -> np.ndarray:
         return differences(sums_BC).mean(axis=0)
 
-    model_GC, against_GC = by_image(model_SNP), by_image(against_SNP)
+    model_GC, against_GC = by_group(model_SNP), by_group(against_SNP)
     columns_GC = np.concatenate([model_GC, against_GC], axis=1)
     run_values_S = differences(columns_GC.sum(axis=0)[None, :])[:, 0]
     if np.isnan(run_values_S).any():
@@ -293,7 +319,7 @@ def _ratio_difference(
         return Refusal("undefined value", f"the metric divides by zero in {bootstrap.undefined:.0%} of the resamples")
     if _vanishes(bootstrap.standard_error, run_values_S):
         return _no_variation()
-    estimate = statistics.Estimate(bootstrap.value, bootstrap.standard_error, num_images - 1)
+    estimate = statistics.Estimate(bootstrap.value, bootstrap.standard_error, num_groups - 1)
     interval, p, method = (bootstrap.low, bootstrap.high), bootstrap.p, "paired cluster bootstrap, BCa"
     if num_runs > 1:
         estimate = statistics.add_seed_variance(estimate, run_values_S.tolist())
@@ -310,7 +336,7 @@ def _ratio_difference(
         p_check_method="label-swap",
         method=method,
         num_questions=num_questions,
-        num_images=num_images,
+        num_groups=num_groups,
     )
 
 

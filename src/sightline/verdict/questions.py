@@ -273,15 +273,19 @@ def _describe(question: Question, seed: int) -> dict[str, Any]:
 
 
 def _counts(question: Question) -> dict[str, Any]:
-    """Count questions, images, changes and unparsed answers; over several runs, changes are of the average."""
+    """Count questions, images, changes and unparsed answers; over several runs, changes are of the average.
+
+    Where no pairs could be made there is nothing to count: None, which is not 0.
+    """
     pairs = question.pairs
     if isinstance(pairs, Refusal):
         return {
-            "num_questions": 0,
-            "num_images": 0,
+            "num_questions": None,
+            "num_images": None,
+            "num_groups": None,
             "binary": False,
-            "fixed": 0,
-            "broke": 0,
+            "fixed": None,
+            "broke": None,
             "fixed_ids": [],
             "broke_ids": [],
             "unparsed": {"model": 0, "against": 0},
@@ -294,6 +298,7 @@ def _counts(question: Question) -> dict[str, Any]:
     return {
         "num_questions": len(pairs.sample_ids),
         "num_images": pairs.num_images,
+        "num_groups": pairs.num_groups,
         "binary": len(question.runs) == 1 and bool(np.isin(gain_N, (-1.0, 0.0, 1.0)).all()),
         "fixed": len(fixed_ids),
         "broke": len(broke_ids),
@@ -347,7 +352,7 @@ def _by_rule(question: Question) -> dict[str, Any] | None:
             "interval": list(left_out.interval),
             "p": left_out.p,
             "num_questions": left_out.num_questions,
-            "num_images": left_out.num_images,
+            "num_groups": left_out.num_groups,
         }
         if isinstance(left_out, Difference)
         else None,

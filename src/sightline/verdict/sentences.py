@@ -38,6 +38,18 @@ def amount(value: float, unit: str, *, signed: bool = True) -> str:
     return f"{_rounded(value, 3, signed)} nats per token"
 
 
+def about_images(num_images: int, num_groups: int) -> str:
+    """Write how many images questions are about; and how many groups they form, where questions share images in part.
+
+    Args:
+        num_images: distinct pictures.
+        num_groups: groups of questions that share no picture, which statistics take for independent.
+    """
+    images = f"{num_images:,} image{'s'[: num_images != 1]}"
+    groups = f"{num_groups:,} independent group{'s'[: num_groups != 1]}"
+    return images if num_groups == num_images else f"{images} ({groups})"
+
+
 def probability(p: float) -> str:
     """Write a p value with its sign: "= .041", "< .001"."""
     if p < 0.001:
@@ -156,7 +168,7 @@ def _ends(ends: Iterable[float], unit: str, between: str) -> str:
 
 def _counts(entry: Entry) -> str:
     questions = f"{entry['num_questions']:,} question{'s'[: entry['num_questions'] != 1]}"
-    images = f"{entry['num_images']:,} image{'s'[: entry['num_images'] != 1]}"
+    images = about_images(entry["num_images"], entry["num_groups"])
     changes = "fixed {:,}, broke {:,}" if entry["binary"] else "better on {:,}, worse on {:,}"
     return f"{questions} on {images}; {changes.format(entry['fixed'], entry['broke'])}"
 

@@ -10,7 +10,7 @@ width, W = (H + 2 G) E; a letter X or Y marks a buffer with spare columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sightline.models.fused import operations
 from sightline.models.fused.layout import TreeLayout
 from sightline.models.fused.weights import FoldedLinear
+from sightline.models.offload import to_host
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +81,7 @@ class FusedInputs:
         extra: (places, features [places, D]) to be added after a layer, by the layer's number.
         seeds: of the dropout, one per layer and matrix; empty where nothing is dropped.
         recompute: keep only what enters each layer, and compute the rest again for the backward pass.
+        offload: what is kept for the backward pass waits in host memory.
     """
 
     layout: TreeLayout
@@ -89,6 +91,7 @@ class FusedInputs:
     extra: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     seeds: Sequence[int] = ()
     recompute: bool = False
+    offload: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -103,6 +106,16 @@ class _Kept:
     middle_TD: Tensor | None = None
     gate_up_T2F: Tensor | None = None
     inner: list[Tensor] = field(default_factory=list)
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> _Kept:
+        """Have every tensor moved."""
+
+        def each(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return move(value)
+            return type(value)(map(move, value)) if value else value
+
+        return _Kept(**{part.name: each(getattr(self, part.name)) for part in fields(self)})
 
 
 class FusedDecoder:
@@ -177,7 +190,8 @@ class FusedDecoder:
             if number in added:
                 delta_TD.index_add_(0, given.extra[number][0], added[number].to(delta_TD.dtype))
             if kept is not None:
-                kept.append(_Kept(hidden_TD=of_layer.hidden_TD) if given.recompute else of_layer)
+                of_layer = _Kept(hidden_TD=of_layer.hidden_TD) if given.recompute else of_layer
+                kept.append(of_layer.moved(to_host) if given.offload else of_layer)
         assert delta_TD is not None
         out_TD = hidden_TD + delta_TD
         return out_TD if self._narrows(len(self.layers) - 1, given) else out_TD.index_select(0, given.asked_S)
@@ -255,6 +269,8 @@ class FusedDecoder:
             if number in given.extra:
                 of_features[number] = grad_TX[:, : grad_SD.shape[1]].index_select(0, given.extra[number][0])
             of_layer = kept.pop()
+            if given.offload:
+                of_layer = of_layer.moved(lambda tensor: tensor.to(grad_SD.device, non_blocking=True))
             if of_layer.values_TW is None:
                 _, _, of_layer = self._layer(number, of_layer.hidden_TD, None, given, None)
             grad_TX, found = self._layer_backward(number, grad_TX, given, of_layer, needed or number > 0)

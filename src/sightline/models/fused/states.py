@@ -48,6 +48,7 @@ def fused_states(loaded: LoadedModel, decoder: FusedDecoder, row: Row, asked_S: 
         # From torch's generator on the host, which the training loop seeds by step and row.
         seeds=torch.randint(1 << 31, (4 * len(decoder.layers),)).tolist() if drawing else (),
         recompute=loaded.recompute,
+        offload=loaded.offload,
     )
     hidden_SD = decoder(inputs.embeddings_TD, given, None if cache is None else _filling(cache, len(row)))
     return language_model.norm(hidden_SD)

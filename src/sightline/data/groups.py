@@ -1,0 +1,44 @@
+"""Which rows tell of one another: those that share a picture, directly or through others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sightline.records import PreferencePair, Sample
+
+
+def picture_groups(samples: Sequence[Sample | PreferencePair], tag: str | None = None) -> list[str]:
+    """Name each sample's group; splits keep groups whole, and statistics take them for the independent units.
+
+    A row about pictures 1 and 2 and one about 2 and 3 are in one group, and so is a row about 3 alone. Rows without a
+    picture are grouped by where they came from: the turns of a conversation belong together.
+
+    Args:
+        samples: in any order; the names do not depend on it.
+        tag: one whose value connects samples as a picture does, such as the patient.
+
+    Returns:
+        the smallest picture hash, or tag value, that a sample is connected with, or its row.
+    """
+    leader: dict[str, str] = {}
+
+    def find(picture: str) -> str:
+        while leader.setdefault(picture, picture) != picture:
+            leader[picture] = leader[leader[picture]]
+            picture = leader[picture]
+        return picture
+
+    bonds = [[picture.sha256 for picture in sample.pictures] for sample in samples]
+    if tag is not None:
+        for names, sample in zip(bonds, samples, strict=True):
+            names.append(f"{tag}:{sample.tags[tag]}")
+    for names in bonds:
+        for name in names:
+            first, second = sorted((find(names[0]), find(name)))
+            leader[second] = first
+    return [find(names[0]) if names else row_group(sample) for names, sample in zip(bonds, samples, strict=True)]
+
+
+def row_group(sample: Sample | PreferencePair) -> str:
+    """Name the row that a sample came from; the turns of a conversation have one."""
+    return f"row:{sample.origin or sample.id}"

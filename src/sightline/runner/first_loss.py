@@ -1,0 +1,65 @@
+"""Measure the loss before the first step: the cheapest sign that a model reads what it is to answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sightline.checking.findings import Finding
+from sightline.checking.first_loss import check_first_loss
+from sightline.runner.prepare import Prepared, render_samples
+
+if TYPE_CHECKING:
+    from sightline.models.loading import LoadedModel
+    from sightline.runner.make import Shelf
+
+NUM_ROWS = 32
+"""Rows the loss is measured on, spread evenly over the set."""
+
+
+def look_at_first_loss(shelf: Shelf) -> Iterator[Finding]:
+    """Measure the loss of every model that training starts from and that is there already, once for each way of it.
+
+    Args:
+        shelf: the study's models.
+
+    Yields:
+        a finding for each set and model.
+    """
+    prepared = shelf.prepared
+    seen: set[tuple[object, ...]] = set()
+    made = {run.name for run in prepared.plan.runs}
+    for run in prepared.plan.runs:
+        settings = run.training
+        if settings is None or run.parent in made:
+            continue
+        key = (run.parent, run.on, settings.train_on, settings.eos)
+        if key in seen:
+            continue
+        seen.add(key)
+        loaded = shelf.wear(run.parent)
+        num_rows, loss = _loss(prepared, loaded, run.on, settings)
+        yield from check_first_loss(
+            ", ".join(run.on),
+            run.parent,
+            loss,
+            num_rows=num_rows,
+            vocabulary_size=int(loaded.inner.config.text_config.vocab_size),  # pyright: ignore
+        )
+
+
+def _loss(prepared: Prepared, loaded: LoadedModel, names: tuple[str, ...], settings) -> tuple[int, float]:
+    """Measure nats per target on a few rows."""
+    from sightline.training.batches import RenderedSet
+    from sightline.training.loop import mean_loss
+
+    sequences = render_samples(prepared, loaded.family, names, settings)
+    samples = prepared.samples(names)
+    chosen = range(0, len(samples), math.ceil(len(samples) / NUM_ROWS))
+    for number in chosen:
+        loaded.features.register(samples[number].pictures)
+    data = RenderedSet(
+        sequences=[sequences[number] for number in chosen], image_ids=[samples[number].image_id for number in chosen]
+    )
+    return len(chosen), mean_loss(loaded, data, max(map(len, data.sequences)))

@@ -1,0 +1,62 @@
+"""Pages opened in Chromium, and what can be asked of every one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright import sync_api
+
+
+class Visit:
+    """A page that was opened, with what it said on the console and every address it asked for."""
+
+    def __init__(self, browser: sync_api.Browser, path: Path, *, width: int = 1280, scheme: str = "light"):
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+        self.complaints: list[str] = []
+        self.asked_for: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.asked_for.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def shown(self) -> list[str]:
+        """The questions in view, in their order."""
+        return self.page.locator("#list .row:not([hidden]) .question").all_text_contents()
+
+    def choose(self, name: str, value: str) -> None:
+        self.page.locator(f"#controls [name={name}]").select_option(value)
+
+
+def elsewhere(visit: Visit, path: Path) -> list[str]:
+    """The addresses a page asked for beside its own."""
+    return [url for url in visit.asked_for if url != path.as_uri() and not url.startswith("data:")]
+
+
+def runs_out(page: sync_api.Page, width: int) -> list[str]:
+    """What sticks out of the page's right side, but for what scrolls by itself."""
+    found = page.evaluate(
+        """[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
+           && !e.closest('.scroll, pre, .store, .unseen, svg')).map(e => e.outerHTML.slice(0, 120))"""
+    )
+    scrolls = page.evaluate("document.documentElement.scrollWidth")
+    return found + ([f"the page scrolls to {scrolls}"] if scrolls > width else [])
+
+
+CONTRAST = """selectors => selectors.flatMap(selector => {
+  const channels = color => color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+  const light = color => channels(color).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = e => {
+    const color = getComputedStyle(e).backgroundColor;
+    return color.includes('rgba(0, 0, 0, 0)') && e.parentElement ? ground(e.parentElement) : color;
+  };
+  return [...document.querySelectorAll(selector)].slice(0, 3).map(e => {
+    const style = getComputedStyle(e);
+    const [a, b] = [light(e instanceof SVGElement ? style.fill : style.color), light(ground(e))].sort((x, y) => y - x);
+    return [selector, (a + 0.05) / (b + 0.05)];
+  });
+})"""
+"""For `page.evaluate` with selectors: [selector, contrast ratio to its ground] of the first three of each."""
