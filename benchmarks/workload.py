@@ -99,7 +99,7 @@ class Workload:
 def vqa_rad_questions(folder: Path) -> list[Question]:
     """Read the training questions as the recipe divides the release: validation pictures are left out."""
     from sightline import load_study
-    from sightline.runner.prepare import read_data
+    from sightline.runner.reading import read_data
 
     samples = read_data(load_study(RECIPE, overrides=[f"data_root={folder.resolve()}"])).sets["rad.train"]
     return [Question(picture=str(s.pictures[0].path), question=s.question, answer=s.answer) for s in samples]

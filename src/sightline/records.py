@@ -97,6 +97,7 @@ class Sample:
         origin: where the row came from, as "file:row".
         tokens: the row as ids and labels, where it came tokenised. Such a row is learnt and never asked: no template
             touches it, its one message tells it apart from others, and its answer is empty.
+        rejected: the other answer, where the row is a pair of which `answer` was chosen.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Sample:
     tags: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
     tokens: Tokens | None = None
+    rejected: str | None = None
 
     @property
     def question(self) -> str:
@@ -134,6 +136,18 @@ class PreferencePair:
     def image_id(self) -> str:
         """The row's group: `image_id_of`."""
         return image_id_of(self.id, self.pictures)
+
+    def as_sample(self) -> Sample:
+        """The pair as a row of a data set, which divides and checks it by its prompt and chosen answer."""
+        return Sample(
+            id=self.id,
+            pictures=self.pictures,
+            messages=self.messages,
+            answer=self.chosen,
+            rejected=self.rejected,
+            tags=self.tags,
+            origin=self.origin,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,10 +227,11 @@ class RunRecord:
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """Turn a record into plain JSON values; a picture's bytes are left out, and so are tokens where there are none."""
+    """Turn a record into plain JSON values; a picture's bytes are left out, and what only some samples have."""
     plain = dataclasses.asdict(record)
-    if plain.get("tokens", ...) is None:
-        del plain["tokens"]
+    for name in ("tokens", "rejected"):
+        if plain.get(name, ...) is None:
+            del plain[name]
 
     def without_bytes(value: Any) -> Any:
         if isinstance(value, dict):
@@ -238,5 +253,6 @@ def sample_from_json(row: Mapping[str, Any]) -> Sample:
         tags=dict(row["tags"]),
         origin=row["origin"],
         answer=row["answer"],
+        rejected=row.get("rejected"),
         tokens=tokens and Tokens(**{name: array("i", ids) for name, ids in tokens.items()}),
     )

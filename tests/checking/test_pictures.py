@@ -11,7 +11,8 @@ from PIL import Image, PngImagePlugin
 
 from lettered_rows import only
 from sightline.checking import pictures
-from sightline.checking.pictures import Look, check_identity, look_at, near_duplicates
+from sightline.checking.pictures import check_identity, near_duplicates
+from sightline.data.looks import SIDE, Look, look_at
 from sightline.data.pictures import open_picture, read_picture
 from sightline.records import Message, Picture, Sample
 
@@ -63,7 +64,7 @@ def test_pictures_that_differ_and_pictures_that_are_the_same_are_no_near_duplica
 def test_every_pair_within_the_distance_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """However the differing bits lie, one part of the hash is whole."""
     monkeypatch.setattr(pictures, "MIN_CORRELATION", -1.0)
-    small = np.arange(pictures.SIDE**2, dtype=np.uint8).reshape(pictures.SIDE, pictures.SIDE)
+    small = np.arange(SIDE**2, dtype=np.uint8).reshape(SIDE, SIDE)
     rng = np.random.Generator(np.random.PCG64(3))
     base = int(rng.integers(0, 2**63))
     for distance in range(7):

@@ -151,7 +151,7 @@ def test_a_finished_model_is_not_overwritten(
     [
         ("steps.sft.lerning_rate=1", "steps.sft.lerning_rate is not a key; did you mean learning_rate?"),
         ("steps.sft.epochs=many", "steps.sft.epochs = 'many': should be a valid number"),
-        ("steps.sft.method=dpo", "steps.sft: method dpo is not built yet"),
+        ("steps.sft.method=dpo", "data.data: dpo reads its rows as preference pairs, and elsewhere they are single"),
         ("evaluate.prompts={plain: hello}", "prompts.plain = 'hello' does not contain {question}"),
         ("nonsense", "--set nonsense: write a key, '=' and a value"),
         ("base=./nowhere", "neither a folder with a model nor to be had from the hub"),

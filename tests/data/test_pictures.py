@@ -6,8 +6,11 @@ import gzip
 import io
 import struct
 import sys
+import threading
 import time
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,9 @@ import pytest
 from PIL import Image
 
 from sightline.data.album import Album, find_inside
-from sightline.data.pictures import PictureError, open_picture, read_picture, save_picture
+from sightline.data.known_pictures import KnownPictures
+from sightline.data.picture_facts import find_facts
+from sightline.data.pictures import PictureError, open_picture, quiet_decoder, read_picture, save_picture
 from sightline.errors import MissingDataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -276,11 +281,10 @@ def test_paths_inside_are_found_however_they_are_written(folder: Path):
 
 def test_a_picture_of_many_rows_is_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
     decoded = []
-    read = read_picture
     monkeypatch.setattr(
-        "sightline.data.album.read_picture", lambda source, name: decoded.append(source) or read(source, name=name)
+        "sightline.data.decoders.find_facts", lambda source: decoded.append(source) or find_facts(source)
     )
-    album = Album(folder)
+    album = Album(folder, known=KnownPictures(None))
     pictures = [album.picture(written, name="row")[0] for written in ("inside.png", "inside", "inside.png")]
     assert len(decoded) == 1
     assert [picture.name for picture in pictures] == ["inside.png", "inside", "inside.png"]
@@ -288,3 +292,18 @@ def test_a_picture_of_many_rows_is_decoded_once(folder: Path, monkeypatch: pytes
     structs = [album.picture({"bytes": bytes(content), "path": None}, name=f"row {n}")[0] for n in range(3)]
     assert len(decoded) == 2 and {picture.sha256 for picture in structs} == {pictures[0].sha256}
     assert len({id(picture.content) for picture in structs}) == 1
+
+
+def test_threads_decode_side_by_side_in_silence():
+    """None waits for another to be done, and what is heard afterwards is what was heard before."""
+    inside, waiting = threading.Barrier(2, timeout=30), warnings.filters[:]
+
+    def decode(number: int) -> str:
+        with quiet_decoder():
+            inside.wait()
+            warnings.warn(f"damaged tag {number}", stacklevel=1)
+            return read_picture(encoded(Image.fromarray(PIXELS)), name="a")[0].sha256
+
+    with ThreadPoolExecutor(2) as pool:
+        assert len(set(pool.map(decode, range(2)))) == 1
+    assert warnings.filters == waiting

@@ -131,3 +131,13 @@ def test_answers_are_decoded_without_special_tokens_and_stripped() -> None:
     ids, _ = chat.tokenize(" no, 左 lung \n</s><pad>")
     assert chat.decode(ids.tolist()) == "no, 左 lung"
     assert chat.decode([1]) == "" == chat.decode([])
+
+
+def test_what_is_remembered_of_a_text_is_nobodys_to_change() -> None:
+    chat = Chat(processor())
+    ids, spans = chat.tokenize("again")
+    first = ids.tolist(), spans.tolist()
+    ids[:], spans[:] = 0, 0
+    assert tuple(array.tolist() for array in chat.tokenize("again")) == first
+    said = [chat.text(MESSAGES[:2], generation_prompt=prompt) for prompt in (True, False, True)]
+    assert said[0] == said[2] == said[1] + "[assistant]"

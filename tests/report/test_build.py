@@ -93,7 +93,7 @@ def test_the_policy_allows_this_style_and_this_script_only(page: Elements):
 
 def test_the_stated_questions_come_first_with_their_verdicts(page: Elements):
     ids = [attributes["id"] for attributes in page.all("section")]
-    assert ids == ["questions", "results", "exploratory", "training", "answers", "rows", "checks", "made"]
+    assert ids == ["questions", "results", "beside", "exploratory", "training", "answers", "rows", "checks", "made"]
     questions = page.text[page.text.index("The stated questions") : page.text.index("All models, all metrics")]
     for words in ("improved", "regressed", "no detectable difference", "adjusted p", "detectable", "fixed", "broke"):
         assert words in questions

@@ -11,7 +11,7 @@ import pytest
 
 from sightline.models.features import PictureFeatures
 from sightline.runner import make, run_study
-from sightline.runner.prepare import read_data
+from sightline.runner.reading import read_data
 from sightline.study import load_study
 from sightline.trees import render
 

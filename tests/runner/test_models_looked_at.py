@@ -26,7 +26,7 @@ from sightline.models.quantize import quantization_of
 from sightline.runner import make, run_study
 from sightline.runner.display import Display
 from sightline.runner.make import Shelf, look_at_models
-from sightline.runner.prepare import Prepared
+from sightline.runner.reading import Prepared
 from sightline.study import Study, load_study, plan_study
 from tiny_studies import sightline_command
 

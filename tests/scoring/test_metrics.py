@@ -9,10 +9,14 @@ from sightline.scoring.metrics import METRICS, Ratio, metric_named, score_answer
 
 
 def test_the_built_in_metrics_are_found_by_name() -> None:
+    vqa = ["exact_match", "exact_match_numeric", "token_f1"]
     closed = ["closed_accuracy", "closed_precision", "closed_recall", "closed_f1"]
-    names = ["exact_match", *closed, "open_recall", "open_f1", "nll"]
+    probes = ["pope_accuracy", "pope_precision", "pope_recall", "pope_f1", "yes_ratio"]
+    text = ["bleu", "sentence_bleu", "rouge_l", "distinct_1", "distinct_2", "answer_length"]
+    names = [*vqa, *closed, "open_recall", "open_f1", *probes, *text, "nll", "perplexity"]
     assert [metric_named(name).name for name in names] == names == list(METRICS)
-    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["nll"]
+    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["nll", "perplexity"]
+    assert [name for name, metric in METRICS.items() if metric.neutral] == ["yes_ratio", "answer_length"]
 
 
 @pytest.mark.parametrize("name", list(METRICS))
@@ -46,6 +50,8 @@ def test_a_ratio_of_arrays_is_the_ratio_of_each() -> None:
     assert together == pytest.approx([6 / 7, 0.0, np.nan], nan_ok=True)
     assert [ratio({"tp": 3, "fp": 1}), ratio({"tp": 0, "fp": 2}), ratio({"tn": 4})] == [6 / 7, 0.0, None]
     assert np.isnan(ratio({"tn": np.ones(2)})).all()
+    zero = Ratio({"tp": 1}, {"tp": 1, "fp": 1}, otherwise=0.0)
+    assert zero({"tn": 4}) == 0.0 and zero({"tp": np.array([1.0, 0.0])}) == pytest.approx([1.0, 0.0])
 
 
 def test_an_answer_to_nothing_is_refused() -> None:

@@ -148,26 +148,33 @@ def test_token_overlap(reference: str, text: str, precision: float, recall: floa
 
 
 @pytest.mark.parametrize(
-    ("reference", "text", "ours", "fixed", "first"),
+    ("reference", "text", "right"),
     [
-        ("no", "normal", "unparsed", 1.0, 1.0),
-        ("yes", "it shows a nodule", "unparsed", 0.0, None),
-        ("yes", "no", 0.0, 0.0, None),
-        ("yes", "maybe", "unparsed", 0.0, 0.0),
-        ("left", "left", 1.0, 0.0, 0.0),
+        ("left lung", "The left lung.", 1.0),
+        ("2", "2.04 cm", 1.0),
+        ("2", "2.06 cm", 0.0),
+        ("T2", "2", 1.0),
+        ("2-3 cm", "2-3", 0.0),
+        ("-1", "1", 1.0),  # equal as texts: punctuation goes
+        ("1", "one", 0.0),
+        ("3", "", 0.0),
     ],
 )
-def test_llava_med_rules_differ_from_ours_where_they_are_known_to(
-    reference: str, text: str, ours: object, fixed: float, first: float | None
-) -> None:
-    sample, answer = sample_of(reference, "CLOSED"), answer_of(text)
+def test_exact_match_or_the_same_number(reference: str, text: str, right: float) -> None:
+    assert vqa.exact_match_numeric(sample_of(reference), answer_of(text)).value == right
 
-    def result(score: Score) -> object:
-        return score.outcome if score.outcome == "unparsed" else score.value
 
-    assert result(vqa.closed_accuracy(sample, answer)) == ours
-    assert vqa.llava_med_closed(sample, answer).value == fixed
-    assert vqa.llava_med_first_closed(sample, answer).value == first
+@pytest.mark.parametrize(
+    ("reference", "text", "f1"),
+    [
+        ("right lower lobe", "lobe lobe of lung", 2 * 1 / 7),  # one shared, 3 and 4 words
+        ("right lower lobe", "The right lobe.", 2 * 2 / 5),
+        ("yes", "no", 0.0),
+        ("a lobe", "", 0.0),
+    ],
+)
+def test_token_f1_counts_each_word_as_often_as_both_have_it(reference: str, text: str, f1: float) -> None:
+    assert vqa.token_f1(sample_of(reference), answer_of(text)).value == pytest.approx(f1)
 
 
 def test_vqa_rad_has_the_closed_questions_it_is_known_to_have(shared: Path) -> None:

@@ -39,7 +39,7 @@ def test_what_is_not_built_is_refused_by_name_and_together(study_of):
     with pytest.raises(StudyError) as caught:
         refuse_unbuilt(study_of(SELF_CRITIQUE))
     message = str(caught.value)
-    for name in ("steps.sfte: method average", "steps.pairs: method critique", "steps.dpo: method dpo"):
+    for name in ("steps.sfte: method average", "steps.pairs: method critique"):
         assert name in message
     assert "judges" in message
 

@@ -10,7 +10,7 @@ import pytest
 
 from sightline.errors import DataError, StudyError
 from sightline.records import Answer, Message, Picture, Sample, Score
-from sightline.scoring.metrics import METRICS, Metric, score_answers
+from sightline.scoring.metrics import METRICS, score_answers
 from sightline.verdict import statistics
 from sightline.verdict.compare import Comparison, compare_models
 from sightline.verdict.sentences import ONE_RUN
@@ -19,32 +19,6 @@ ACCURACY = METRICS["closed_accuracy"]
 SFT = Comparison(model="sft", against="base")
 MakeSamples = Callable[[Sequence[int]], dict[str, Sample]]
 MakeScores = Callable[..., list[Score]]
-
-
-@pytest.fixture
-def compare(make_samples: MakeSamples, make_scores: MakeScores) -> Callable[..., dict[str, Any]]:
-    """A function that compares models on one data set, from each model's values in the order of the questions."""
-
-    def run(
-        values: Mapping[str, Any],
-        *,
-        images: Sequence[int],
-        metric: Metric = ACCURACY,
-        stated: Sequence[Comparison] = (SFT,),
-        **more: Any,
-    ) -> dict[str, Any]:
-        return compare_models(
-            study="test",
-            samples={"d": make_samples(images)},
-            scores={
-                (model, "d", "plain"): {metric.name: make_scores(row, metric.name)} for model, row in values.items()
-            },
-            metrics=[metric],
-            stated=stated,
-            **more,
-        )
-
-    return run
 
 
 def flips(*, fixed: int, broke: int, both: int = 0, neither: int = 0) -> dict[str, list[int]]:
@@ -221,6 +195,17 @@ def test_invalid_answers_that_decide_make_the_verdict_borderline(compare: Callab
     assert (arm["metrics"]["closed_accuracy"]["value"], arm["metrics"]["closed_accuracy"]["num_unparsed"]) == (0.4, 40)
 
 
+def test_others_invalid_answers_do_not_decide(compare: Callable[..., dict[str, Any]]) -> None:
+    # Leaving out what c did not answer makes its p large, and a's then the smallest of two: .03 becomes .06.
+    values = flips(fixed=14, broke=4, both=120, neither=62)
+    muted = ["unparsed" if n % 2 else value for n, value in enumerate(values["base"])]
+    stated = [SFT, Comparison(model="c", against="base")]
+    first, other = compare({**values, "c": muted}, images=range(200), stated=stated)["stated"]
+    assert other["reason"] == "depends on how invalid answers are counted"
+    assert (first["p_check_adjusted"], first["by_rule"]) == (pytest.approx(0.0309, abs=1e-4), None)
+    assert first["verdict"] == "improved"
+
+
 def test_invalid_answers_that_do_not_decide_leave_the_verdict(compare: Callable[..., dict[str, Any]]) -> None:
     values = flips(fixed=70, broke=10, both=60, neither=56)
     values = {model: [*row, "unparsed", "unparsed", *[0] * 2] for model, row in values.items()}
@@ -296,11 +281,13 @@ def test_a_few_failures_leave_their_questions_out(compare: Callable[..., dict[st
     assert compared["arms"][0]["metrics"]["closed_accuracy"]["num_failed"] == 1
 
 
-def test_losses_of_different_tokenizers_are_not_ranked(compare: Callable[..., dict[str, Any]]) -> None:
+@pytest.mark.parametrize("name", ["nll", "perplexity"])
+def test_losses_of_different_tokenizers_are_not_ranked(compare: Callable[..., dict[str, Any]], name: str) -> None:
     losses = [{"nll": 1.0 + 0.1 * n, "tokens": 3.0} for n in range(20)]
     others = [*losses[:-1], {"nll": 1.0, "tokens": 4.0}]
-    (entry,) = compare({"base": losses, "sft": others}, images=range(20), metric=METRICS["nll"])["stated"]
-    assert refused(entry, "different tokenizers")
+    compared = compare({"base": losses, "sft": others}, images=range(20), metric=METRICS[name])
+    assert refused(compared["stated"][0], "different tokenizers")
+    assert any(note.startswith(f"{name} of base, sft is per token") for note in compared["notes"])
 
 
 def test_a_ratio_that_divides_by_zero_is_refused(compare: Callable[..., dict[str, Any]]) -> None:

@@ -13,8 +13,8 @@ from sightline.data.splits import split_samples
 from sightline.records import Sample, Score
 from sightline.scoring.metrics import METRICS
 from sightline.verdict import statistics
+from sightline.verdict.columns import group_names, number_groups
 from sightline.verdict.compare import Comparison, compare_models
-from sightline.verdict.pairs import number_groups
 
 MakeSamples = Callable[[Sequence[int | Sequence[int]]], dict[str, Sample]]
 MakeScores = Callable[..., list[Score]]
@@ -86,7 +86,7 @@ def test_a_question_that_the_metric_leaves_out_links_all_the_same(compare: Calla
 
 def test_statistics_and_splits_have_the_same_groups(make_samples: MakeSamples) -> None:
     samples = make_samples([*WINDOWS, (), (), (3, 42)])
-    groups_N = number_groups(samples, list(samples)[::-1])[::-1]
+    groups_N = number_groups(group_names(samples), list(samples)[::-1])[::-1]
     for part in split_samples(samples.values(), {"a": 0.5, "b": 0.5}).values():
         inside = {groups_N[list(samples).index(sample.id)] for sample in part}
         outside = {groups_N[index] for index, name in enumerate(samples) if samples[name] not in part}

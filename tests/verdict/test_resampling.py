@@ -33,6 +33,13 @@ def test_sign_flips_of_few_images_are_all_tried() -> None:
     assert sign_flip_p(np.zeros(6), seed=0) == 1.0
 
 
+def test_one_sided_flips_count_the_larger_sums_alone() -> None:
+    sums_G = np.array([2.0, -1.0, 1.0, 3.0, 0.5])
+    flips = [np.dot(signs, sums_G) for signs in itertools.product((1, -1), repeat=5)]
+    assert sign_flip_p(sums_G, seed=0, one_sided=True) == sum(flip >= 5.5 for flip in flips) / 32
+    assert sign_flip_p(-sums_G, seed=0, one_sided=True) == sum(flip >= -5.5 for flip in flips) / 32
+
+
 @pytest.mark.parametrize("num_images", [6, 11])
 def test_equal_sums_stay_equal_whatever_the_order_of_adding(num_images: int) -> None:
     generator = np.random.default_rng(num_images)
@@ -102,6 +109,14 @@ def test_p_is_the_alpha_at_which_the_interval_touches_zero() -> None:
     touching = cluster_bootstrap(columns_GC, precision_gap, seed=0, alpha=found.p)
     nearest = min(abs(touching.low), abs(touching.high))
     assert nearest < 0.01 * found.standard_error
+
+
+def test_the_one_sided_p_is_half_the_alpha_whose_interval_ends_there() -> None:
+    found = cluster_bootstrap(counts_of(5, 60), precision, seed=0)
+    for alpha in (0.02, 0.05, 0.2):
+        low, high = found.interval(alpha)
+        assert found.share_below(low) == pytest.approx(alpha / 2, abs=1e-3)
+        assert found.share_below(high) == pytest.approx(1 - alpha / 2, abs=1e-3)
 
 
 def test_swapping_the_arms_mirrors_the_interval() -> None:

@@ -22,6 +22,7 @@ def entry_of(**changes: Any) -> dict[str, Any]:
         "detail": "",
         "unit": "rate",
         "higher_is_better": True,
+        "neutral": False,
         "difference": 0.0672,
         "interval": [0.0381, 0.0962],
         "p": 0.0004,
@@ -37,6 +38,8 @@ def entry_of(**changes: Any) -> dict[str, Any]:
         "broke": 110,
         "unparsed": {"model": 12, "against": 44},
         "seeds": [],
+        "margin": None,
+        "seen": None,
         "by_rule": None,
         "checkpoints": [],
     } | changes
@@ -160,6 +163,10 @@ def compare_of(**changes: Any) -> dict[str, Any]:
         "baselines": [baseline],
         "stated": [entry | {"checkpoints": [entry | {"model": "sft@0"}]}],
         "exploratory": [entry],
+        "yes_no": [],
+        "wordings": [],
+        "effects": [],
+        "selection": [],
         "notes": ["one <b>note</b>"],
     }
 

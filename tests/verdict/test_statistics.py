@@ -28,6 +28,12 @@ def test_wilson(right: int, number: int, low: float, high: float) -> None:
     assert statistics.wilson_interval(right / number, number) == pytest.approx((low, high), abs=1e-6)
 
 
+def test_the_rule_of_three_stands_beside_wilson() -> None:
+    exact = stats.binomtest(0, 30).proportion_ci(method="exact").high
+    assert exact == pytest.approx(0.115703, abs=1e-6)
+    assert statistics.wilson_interval(0, 30)[1] < exact
+
+
 @given(st.integers(1, 5000).flatmap(lambda number: st.tuples(st.integers(0, number), st.just(number))))
 def test_wilson_agrees_with_statsmodels(counts: tuple[int, int]) -> None:
     right, number = counts
@@ -62,9 +68,28 @@ def test_holm(p: list[float], adjusted: list[float]) -> None:
     assert statistics.holm(p) == pytest.approx(adjusted, abs=1e-12)
 
 
+@settings(max_examples=25)  # statsmodels takes its time
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_agrees_with_statsmodels(p: list[float]) -> None:
     assert statistics.holm(p) == pytest.approx(multipletests(p, method="holm")[1], abs=1e-12)
+
+
+def test_what_excludes_one_another_counts_once() -> None:
+    # Two questions, the first tested in two ways: at the smallest p both are left, and so they are at the second, for
+    # the first question has a test that has not succeeded yet.
+    assert statistics.holm([0.01, 0.04, 0.03], of=["a", "a", "b"]) == pytest.approx([0.02, 0.06, 0.06])
+    assert statistics.holm([0.01, 0.02, 0.03], of=["a", "a", "b"]) == pytest.approx([0.02, 0.04, 0.04])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_of_things_tested_once_each_is_holm(p: list[float]) -> None:
+    assert statistics.holm(p, of=range(len(p))) == statistics.holm(p)
+
+
+def test_four_times_the_images_find_half_the_difference() -> None:
+    assert statistics.num_clusters_needed(100, 0.06, 0.03) == 400
+    assert statistics.num_clusters_needed(100, 0.06, -0.12) == 25
+    assert statistics.num_clusters_needed(100, 0.06, 0.0) is None
 
 
 def invented(seed: int, num_questions: int, num_images: int) -> tuple[np.ndarray, np.ndarray]:

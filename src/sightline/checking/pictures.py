@@ -1,27 +1,18 @@
-"""Checks on the pictures: copies of one another on both sides of a split, and what their files tell of people.
-
-Shapes: P pictures, S side of a small grey picture in pixels.
-"""
+"""Checks on the pictures: copies of one another on both sides of a split, and what their files tell of people."""
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sightline.checking.findings import NUM_EXAMPLES, Finding
-from sightline.data.dicom import is_dicom, read_facts
-from sightline.data.pictures import FORMATS, PictureError
+from sightline.data.identity import Told
+from sightline.data.known_pictures import facts_of
+from sightline.data.looks import Look
+from sightline.errors import DataError
 from sightline.records import Picture, Sample
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 MAX_BITS = 4
 """Hashes of 64 bits that differ in no more than this may belong to copies: resized, saved anew, brightened."""
@@ -29,52 +20,8 @@ MAX_BITS = 4
 MIN_CORRELATION = 0.98
 """Of the small grey pictures of copies. Measured: halved or saved as JPEG of quality 30, films stay above 0.997."""
 
-SIDE = 32
 MAX_CANDIDATES = 1000
 """Pictures with one part of the hash in common that are compared with each other; blank ones would be without end."""
-
-EXIF_TAGS: Mapping[int, str] = {
-    0x010D: "DocumentName",
-    0x010E: "ImageDescription",
-    0x013B: "Artist",
-    0x8825: "GPS position",
-    0x9286: "UserComment",
-    0x9C9B: "XPTitle",
-    0x9C9C: "XPComment",
-    0x9C9D: "XPAuthor",
-    0x9C9F: "XPSubject",
-    0xA430: "CameraOwnerName",
-    0xA431: "BodySerialNumber",
-}
-"""Tags whose text people write, or that say where a picture was taken."""
-
-PNG_KEYS = ("author", "comment", "description", "title", "patient", "name", "source")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """What is compared of a picture.
-
-    Args:
-        hash: 64 bits of the perceptual hash, by the signs of its lowest cosine frequencies.
-        small: uint8[S, S], grey.
-    """
-
-    hash: int
-    small: NDArray[np.uint8]
-
-
-def look_at(image: Image.Image) -> Look:
-    """Reduce a picture to what is compared.
-
-    Source: pHash by Zauner 2010, as ImageHash computes it.
-    """
-    from imagehash import phash
-    from PIL import Image
-
-    grey = image.convert("L")
-    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX))
-    return Look(int(str(phash(grey)), 16), small)
 
 
 def near_duplicates(
@@ -125,13 +72,6 @@ def _are_alike(one: Look, other: Look) -> bool:
     return lengths > 0 and float(left @ right) / lengths >= MIN_CORRELATION
 
 
-class _Told(NamedTuple):
-    """What a picture's file says of people: names of tags, and whether text is burnt into the pixels."""
-
-    tags: tuple[str, ...]
-    burnt_in: bool = False
-
-
 def check_identity(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
     """Find picture files whose tags can name a person or place, and those that say text is burnt into their pixels.
 
@@ -167,41 +107,9 @@ def check_identity(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
         )
 
 
-def _told(picture: Picture) -> _Told:
-    """Read the head of a picture's file; what cannot be read was refused before and tells nothing here."""
-    if picture.content is not None:
-        return _tags(picture.content)
+def _told(picture: Picture) -> Told:
+    """Say what a picture's file tells; what cannot be read was refused before and tells nothing here."""
     try:
-        file = Path(str(picture.path))
-        path = file if file.is_file() else Path(str(picture.path).rpartition("#")[0])  # a frame of a DICOM file
-        with path.open("rb") as opened:
-            head = opened.read(256)
-        return _tags(path.read_bytes()) if is_dicom(head) else _tags(path)
-    except OSError:
-        return _Told(())
-
-
-def _tags(source: bytes | Path) -> _Told:
-    from PIL import Image
-
-    if isinstance(source, bytes) and is_dicom(source):
-        try:
-            facts = read_facts(source)
-        except PictureError:
-            return _Told(())
-        return _Told(facts.identity, facts.burnt_in == "yes")
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-            exif = [name for tag, name in EXIF_TAGS.items() if _says_something(image.getexif().get(tag))]
-            written = [
-                str(key)
-                for key, value in image.info.items()
-                if isinstance(value, str) and value.strip() and any(word in str(key).lower() for word in PNG_KEYS)
-            ]
-    except Exception:  # decoders raise nearly anything on damaged bytes
-        return _Told(())
-    return _Told((*exif, *written))
-
-
-def _says_something(value: object) -> bool:
-    return bool(value.strip(b"\0 ") if isinstance(value, bytes) else str(value).strip("\0 ") if value else value)
+        return facts_of(picture).told
+    except DataError:
+        return Told()

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self, TypeVar
 from urllib.parse import unquote
 
-from sightline.data.pictures import SUFFIXES, PictureError, name_only, read_picture
+from sightline.data.decoders import Decoders
+from sightline.data.known_pictures import KnownPictures, known_pictures
+from sightline.data.pictures import SUFFIXES, PictureError, name_only
 from sightline.data.problems import shown
+from sightline.data.rows import BadLine, Row
 from sightline.records import Picture
+
+PICTURES_AHEAD = 512
+"""Pictures that are decoded before their rows are reached."""
+
+ROWS_AHEAD = 20_000
+"""Rows that are looked through for them."""
+
+BYTES_AHEAD = 256 * 2**20
+"""Encoded pictures that such rows may hold."""
+
+Found = TypeVar("Found")
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|(data|file):")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -92,17 +108,83 @@ def _refuse_escape(written: str) -> None:
 
 
 class Album:
-    """The pictures of one source.
+    """The pictures of one source; to be closed, which ends the processes that decode.
 
     Args:
         folders: where paths start from, and which none may leave; looked in one after the other.
         with_pictures: False takes pictures by name alone, without looking for files.
+        decoders: what decodes; by default processes on every core.
+        known: what is known of pictures; by default the user's.
     """
 
-    def __init__(self, *folders: Path, with_pictures: bool = True):
+    def __init__(
+        self,
+        *folders: Path,
+        with_pictures: bool = True,
+        decoders: Decoders | None = None,
+        known: KnownPictures | None = None,
+    ):
         self.folders = folders
         self.with_pictures = with_pictures
-        self._seen: dict[str, tuple[Picture, tuple[str, ...]] | PictureError] = {}
+        self._decoders = decoders or Decoders()
+        self._given = known
+        self._found: dict[str, Path | PictureError] = {}
+        self._seen: dict[Path | bytes, tuple[Picture, tuple[str, ...]] | PictureError] = {}
+
+    @functools.cached_property
+    def _known(self) -> KnownPictures:
+        return self._given or known_pictures()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoders.close()
+        if self.with_pictures:
+            self._known.write()
+
+    def ahead(self, rows: Iterable[Row | BadLine], column: str | None) -> Iterator[Row | BadLine]:
+        """Give rows on, while the pictures of those to come are decoded.
+
+        Args:
+            rows: in order.
+            column: where their pictures stand; a picture that is elsewhere is decoded when its row comes.
+
+        Returns:
+            The same rows in the same order.
+        """
+        if column is None or not self.with_pictures or self._decoders.num_processes == 0:
+            yield from rows
+            return
+        waiting: deque[tuple[Row | BadLine, int]] = deque()
+        num_bytes = 0
+        for row in rows:
+            weight = self._ask(row.values.get(column)) if isinstance(row, Row) else 0
+            waiting.append((row, weight))
+            num_bytes += weight
+            while waiting and (
+                len(waiting) > ROWS_AHEAD or self._decoders.num_waiting >= PICTURES_AHEAD or num_bytes > BYTES_AHEAD
+            ):
+                following, weight = waiting.popleft()
+                num_bytes -= weight
+                yield following
+        yield from (row for row, _ in waiting)
+
+    def _ask(self, value: object) -> int:
+        """Let the pictures of a row be decoded; returns the bytes that the row brings along."""
+        weight = 0
+        for one in value if isinstance(value, list | tuple) else [value]:
+            try:
+                content, written = _parts(one)
+                weight += len(content or b"")
+                source = self._source(written, content) if content or written else None
+            except PictureError:  # which is told when the row's turn comes
+                continue
+            if source is None or source in self._seen or source in self._decoders:
+                continue
+            if not self._is_known(source, written or ""):
+                self._decoders.ask(source)
+        return weight
 
     def picture(self, value: object, *, name: str) -> tuple[Picture, tuple[str, ...]]:
         """Read one picture of a row.
@@ -118,38 +200,60 @@ class Album:
         Raises:
             PictureError: it cannot be used.
         """
-        content = None
-        if isinstance(value, Mapping):
-            content, value = value.get("bytes"), value.get("path")
-        elif isinstance(value, bytes):
-            content, value = value, None
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if content is None and not isinstance(value, str):
-            raise PictureError("wrong-type", f"an image is {shown(value)}, not a path or a picture")
-        if content is not None and not isinstance(content, bytes):
-            raise PictureError("wrong-type", f"an image's bytes are {shown(content)}")
-        written = value if isinstance(value, str) else name
+        content, written = _parts(value)
+        written = name if written is None else written
         if not self.with_pictures:
             return name_only(written), ()
-        picture, repairs = self._once(written, content)
+        picture, repairs = self._once(self._source(written, content), written)
         return (picture if picture.name == written else dataclasses.replace(picture, name=written)), repairs
 
-    def _once(self, written: str, content: bytes | None) -> tuple[Picture, tuple[str, ...]]:
-        key = written if content is None else f"bytes:{hashlib.sha256(content).hexdigest()}"
-        if key not in self._seen:
+    def _source(self, written: str | None, content: bytes | None) -> Path | bytes:
+        """Find what a picture is decoded from; "a", "a.png" and "./a.png" are one file."""
+        if content is not None:
+            return content
+        assert written is not None
+        if written not in self._found:
             try:
-                if content is not None:
-                    self._seen[key] = read_picture(content, name=written)
-                else:
-                    path = find_in(self.folders, written)
-                    # "a", "a.png" and "./a.png" are one file.
-                    if str(path) not in self._seen:
-                        self._seen[str(path)] = read_picture(path, name=written)
-                    self._seen[key] = self._seen[str(path)]
+                self._found[written] = find_in(self.folders, written)
             except PictureError as error:
-                self._seen[key] = error
-        known = self._seen[key]
-        if isinstance(known, PictureError):
-            raise PictureError(known.kind, known.found)
-        return known
+                self._found[written] = error
+        return _unless_error(self._found[written])
+
+    def _once(self, source: Path | bytes, name: str) -> tuple[Picture, tuple[str, ...]]:
+        if source not in self._seen and (source in self._decoders or not self._is_known(source, name)):
+            try:
+                facts = self._decoders.facts(source)
+                self._known.keep(source, facts)
+                self._seen[source] = facts.picture(source, name=name), facts.repairs
+            except PictureError as error:
+                self._seen[source] = error
+        return _unless_error(self._seen[source])
+
+    def _is_known(self, source: Path | bytes, name: str) -> bool:
+        """Take over what is known of a picture, and say whether anything is."""
+        facts = self._known.find(source)
+        if facts is not None:
+            self._seen[source] = facts.picture(source, name=name), facts.repairs
+        return facts is not None
+
+
+def _parts(value: object) -> tuple[bytes | None, str | None]:
+    """Take an image as data write it apart: its bytes, and its path or name."""
+    content = None
+    if isinstance(value, Mapping):
+        content, value = value.get("bytes"), value.get("path")
+    elif isinstance(value, bytes):
+        content, value = value, None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if content is None and not isinstance(value, str):
+        raise PictureError("wrong-type", f"an image is {shown(value)}, not a path or a picture")
+    if content is not None and not isinstance(content, bytes):
+        raise PictureError("wrong-type", f"an image's bytes are {shown(content)}")
+    return content, value if isinstance(value, str) else None
+
+
+def _unless_error(found: Found | PictureError) -> Found:
+    if isinstance(found, PictureError):
+        raise PictureError(found.kind, found.found)  # anew: an error gathers the places it was raised at
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -113,13 +114,13 @@ def load_source(
         raise DataError(f"no data format {format!r}; {nearest(format, FORMATS)}")
     asked = _find(source, root=root, format=format, subset=subset, images=images, with_pictures=with_pictures)
     opened = _open(asked)
-    album = Album(*opened.images, with_pictures=with_pictures)
-    return {
-        split: _load_table(
-            table, read_row=opened.read_row, columns=columns, tags=opened.tags, album=album, take=take, where=where
-        )
-        for split, table in opened.tables.items()
-    }
+    with Album(*opened.images, with_pictures=with_pictures) as album:
+        return {
+            split: _load_table(
+                table, read_row=opened.read_row, columns=columns, tags=opened.tags, album=album, take=take, where=where
+            )
+            for split, table in opened.tables.items()
+        }
 
 
 def _find(
@@ -246,11 +247,8 @@ def _load_table(
     problems: list[Problem] = []
     first_number: dict[str, int] = {}
     num_rows = 0
-    for row in table.rows:
-        if isinstance(row, Row) and not has_values(row, wanted):
-            continue
-        if take is not None and num_rows == take:
-            break
+    chosen = (row for row in table.rows if isinstance(row, BadLine) or has_values(row, wanted))
+    for row in album.ahead(itertools.islice(chosen, take), fields.get("image")):
         num_rows += 1
         if isinstance(row, BadLine):
             problems.append(_bad_line(row, table.file, fields.get("id")))

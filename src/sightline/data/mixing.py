@@ -52,7 +52,7 @@ def _counts(name: str, held: Mapping[str, int], amounts: Mapping[str, float], ta
         most = math.floor(min(held[part] / share for part, share in shares.items()) + 1e-9)
         total, advice = most if take is None else take, f"take {most:,} at most, or leave `take` out"
         exact = {part: total * share for part, share in shares.items()}
-        counts = {part: math.floor(value + 1e-9) for part, value in exact.items()}
+        counts = {part: math.floor(value) for part, value in exact.items()}
         rest = sorted(exact, key=lambda part: counts[part] - exact[part])
         for part in rest[: total - sum(counts.values())]:
             counts[part] += 1

@@ -8,11 +8,10 @@ import io
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from sightline.data.identity import Told, told_by, told_by_dicom
 from sightline.data.problems import REMEDIES
 from sightline.errors import DataError, MissingDataError
 from sightline.records import Picture
@@ -46,9 +45,6 @@ _MAGIC = {
     b"MM\0*": "TIFF",
 }
 
-# warnings.catch_warnings swaps state of the whole process, so two threads must not be inside at once.
-_warnings_lock = threading.Lock()
-
 
 class PictureError(DataError):
     """A picture that cannot be used; `kind` is a key of `problems.REMEDIES`, `found` says what is there."""
@@ -72,16 +68,15 @@ def read_picture(source: Path | bytes, *, name: str) -> tuple[Picture, tuple[str
     Raises:
         PictureError: the file is missing, empty, damaged, not a picture, or too small or large to be one.
     """
-    image, repairs = _decode(source) if isinstance(source, bytes) else _decode_file(source)
-    picture = Picture(
-        name=name,
-        sha256=_pixels_sha256(image),
-        width=image.width,
-        height=image.height,
-        path=None if isinstance(source, bytes) else str(source),
-        content=source if isinstance(source, bytes) else None,
-    )
-    return picture, repairs
+    decoded = decode_picture(source)
+    width, height = decoded.image.size
+    return picture_from(source, name=name, sha256=decoded.sha256, width=width, height=height), decoded.repairs
+
+
+def picture_from(source: Path | bytes, *, name: str, sha256: str, width: int, height: int) -> Picture:
+    """Make the record of a picture that has been decoded; arguments as in `read_picture` and `Picture`."""
+    path, content = (None, source) if isinstance(source, bytes) else (str(source), None)
+    return Picture(name=name, sha256=sha256, width=width, height=height, path=path, content=content)
 
 
 def name_only(name: str) -> Picture:
@@ -109,17 +104,35 @@ def open_picture(picture: Picture) -> Image.Image:
         MissingDataError: neither bytes nor file are there.
         PictureError: the file changed since it was read.
     """
-    if picture.content is None and picture.path is None:
-        raise MissingDataError(f"picture {picture.name}: only its name is known; load the data with its images folder")
     try:
-        image, _ = _decode(picture.content) if picture.content else _decode_file(Path(str(picture.path)))
+        decoded = decode_picture(source_of(picture))
     except PictureError as error:
         if error.kind == "missing-image":
             raise MissingDataError(f"picture {picture.name}: {error}") from None
         raise
-    if _pixels_sha256(image) != picture.sha256:
+    refuse_changed(picture, decoded.sha256)
+    return decoded.image
+
+
+def source_of(picture: Picture) -> Path | bytes:
+    """Give what a picture is decoded from.
+
+    Raises:
+        MissingDataError: neither bytes nor file are there.
+    """
+    if picture.content is None and picture.path is None:
+        raise MissingDataError(f"picture {picture.name}: only its name is known; load the data with its images folder")
+    return Path(str(picture.path)) if picture.content is None else picture.content
+
+
+def refuse_changed(picture: Picture, sha256: str) -> None:
+    """Stop where a picture's file shows something else by now.
+
+    Raises:
+        PictureError: the hash is another than when the picture was read.
+    """
+    if sha256 != picture.sha256:
         raise PictureError("changed", f"{picture.path or picture.name} shows something else than when it was read")
-    return image
 
 
 def save_picture(picture: Picture, folder: Path) -> Picture:
@@ -149,25 +162,74 @@ def _read_file(path: Path) -> bytes:
         raise PictureError("missing-image", f"cannot read {path} ({error.strerror})") from None
 
 
-@contextmanager
-def quiet_decoder() -> Iterator[None]:
-    """Silence a decoder's warnings; that of a picture too large to be one becomes an error."""
-    from PIL import Image
+class _Silence:
+    """Silences decoders' warnings while any thread decodes; that of a picture too large to be one becomes an error.
 
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+    What is heard is state of the whole process: the first thread to enter keeps it, the last to leave restores it, and
+    none waits for another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._kept = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        from PIL import Image
+
+        with self._lock:
+            if self._num_inside == 0:
+                self._kept = warnings.catch_warnings()
+                self._kept.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            self._num_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside == 0:
+                self._kept.__exit__(None, None, None)
 
 
-def _decode_file(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
+_silence = _Silence()
+
+
+def quiet_decoder() -> _Silence:
+    """Give the context in which decoders are silent; threads share it."""
+    return _silence
+
+
+class Decoded(NamedTuple):
+    """A picture decoded: RGB and upright, what was repaired for that, and what its file tells of people."""
+
+    image: Image.Image
+    repairs: tuple[str, ...]
+    told: Told = Told()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of size and pixels."""
+        digest = hashlib.sha256(f"{self.image.width}x{self.image.height}:".encode())
+        digest.update(self.image.tobytes())
+        return digest.hexdigest()
+
+
+def decode_picture(source: Path | bytes) -> Decoded:
+    """Decode a picture; arguments and errors as in `read_picture`."""
+    if isinstance(source, bytes):
+        return _decode(source, None)
+    file, frame = file_of(source)
+    return _decode(_read_file(file), frame)
+
+
+def file_of(path: Path) -> tuple[Path, int | None]:
+    """Tell a picture's file, and which frame of it is meant: "scan.dcm#2" is the second one of scan.dcm."""
     file, mark, frame = str(path).rpartition("#")
-    if not mark or not frame.isdecimal() or path.is_file():
-        return _decode(_read_file(path))
-    return _decode(_read_file(Path(file)), int(frame))
+    return (Path(file), int(frame)) if mark and frame.isdecimal() and not path.is_file() else (path, None)
 
 
-def _decode(content: bytes, frame: int | None = None) -> tuple[Image.Image, tuple[str, ...]]:
+def _decode(content: bytes, frame: int | None) -> Decoded:
     from PIL import Image, ImageOps
 
     from sightline.data.dicom import decode_dicom, is_dicom
@@ -175,7 +237,7 @@ def _decode(content: bytes, frame: int | None = None) -> tuple[Image.Image, tupl
     if not content:
         raise PictureError("zero-bytes", "a picture of 0 bytes")
     if is_dicom(content):
-        return decode_dicom(content, frame), ()
+        return Decoded(decode_dicom(content, frame), (), told_by_dicom(content))
     if frame is not None:
         raise PictureError("missing-image", f"frame {frame} of a file that is not DICOM")
     declared = _declared_size(content)
@@ -193,6 +255,7 @@ def _decode(content: bytes, frame: int | None = None) -> tuple[Image.Image, tupl
                 repairs.append("animated-first-frame")
             # Pillow takes the high byte of 16-bit colour while decoding; only the tile still knows.
             has_wide_colour = any(";16" in str(tile[3]) for tile in image.tile) and image.mode in ("RGB", "RGBA", "LA")
+            told = told_by(image)
             # Pillow turns a TIFF upright while decoding, and drops the tag.
             if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
                 repairs.append("exif-rotated")
@@ -208,7 +271,7 @@ def _decode(content: bytes, frame: int | None = None) -> tuple[Image.Image, tupl
         repairs.append("cmyk")
     if has_wide_colour or upright.mode in ("F", "I") or upright.mode.startswith("I;"):
         repairs.append("16-bit")
-    return _as_rgb(upright), tuple(repairs)
+    return Decoded(_as_rgb(upright), tuple(repairs), told)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -240,12 +303,6 @@ def _scaled_to_bytes(image: Image.Image) -> np.ndarray:
     low, high = values[finite].min(), values[finite].max()
     values = np.where(finite, values, low)
     return np.rint((values - low) * (255.0 / (high - low) if high > low else 0.0)).astype(np.uint8)
-
-
-def _pixels_sha256(image: Image.Image) -> str:
-    digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
-    digest.update(image.tobytes())
-    return digest.hexdigest()
 
 
 def _declared_size(content: bytes) -> tuple[int, int] | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import functools
 import io
+import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +23,11 @@ DELIMITERS = (",", ";", "\t")
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 """Endings of text files of rows, lower case."""
+
+READ_AT_ONCE = 2**20
+"""Characters of a JSON list that are read together."""
+
+_BLANK = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +55,7 @@ class Table:
     Args:
         file: its name in messages.
         columns: every column that any row has, in order of appearance.
-        rows: to be gone through once.
+        rows: in order; of a JSON file they can be gone through several times, and are read anew each time.
     """
 
     file: str
@@ -69,19 +77,32 @@ def read_table(path: Path, *, file: str, syntax: Syntax | None = None) -> Table:
     Raises:
         DataError: the file as a whole cannot be read as rows.
     """
-    content = path.read_bytes()
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{file}: the file is UTF-16; save it as UTF-8")
-    content = content.removeprefix(b"\xef\xbb\xbf")
+    with path.open("rb") as opened:
+        if opened.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise DataError(f"{file}: the file is UTF-16; save it as UTF-8")
     syntax = syntax or syntax_of(path)
     if syntax == "csv":
-        columns, rows = _csv_rows(content, file=file)
-        return Table(file=file, columns=columns, rows=rows)
-    rows = list(_json_lines(content) if syntax == "jsonl" else _json_list(content, file=file))
-    if not rows:
+        header, lines = _csv_rows(path.read_bytes().removeprefix(codecs.BOM_UTF8), file=file)
+        return Table(file=file, columns=header, rows=lines)
+    rows = _JsonRows(path, _json_lines if syntax == "jsonl" else functools.partial(_json_list, file=file))
+    columns: dict[str, None] = {}
+    row = None
+    for row in rows:
+        columns |= dict.fromkeys(row.values) if isinstance(row, Row) else {}
+    if row is None:
         raise DataError(f"{file}: the file holds no rows")
-    columns = {column: None for row in rows if isinstance(row, Row) for column in row.values}
     return Table(file=file, columns=tuple(columns), rows=rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _JsonRows:
+    """The rows of a JSON file, read from it anew each time they are gone through: no more than a stretch is held."""
+
+    path: Path
+    read: Callable[[Path], Iterator[Row | BadLine]]
+
+    def __iter__(self) -> Iterator[Row | BadLine]:
+        return self.read(self.path)
 
 
 def syntax_of(path: Path) -> Syntax:
@@ -122,33 +143,92 @@ def _as_row(number: int, value: object, text: str) -> Row | BadLine:
     return BadLine(number=number, kind="wrong-type", found=found, text=text)
 
 
-def _json_lines(content: bytes) -> Iterator[Row | BadLine]:
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        text = line.decode("utf-8", errors="replace").strip()
-        try:
-            line.decode("utf-8")
-            yield _as_row(number, _loads(text), text)
-        except UnicodeDecodeError as error:
-            found = f"byte {line[error.start : error.start + 1]!r} at {error.start} is not UTF-8"
-            yield BadLine(number=number, kind="bad-encoding", found=found, text=text)
-        except (ValueError, RecursionError) as error:
-            yield BadLine(number=number, kind="bad-json", found=f"not JSON ({error})", text=text)
+def _json_lines(path: Path) -> Iterator[Row | BadLine]:
+    with path.open("rb") as opened:
+        for number, line in enumerate(opened, start=1):
+            line = line.removesuffix(b"\n").removeprefix(codecs.BOM_UTF8 if number == 1 else b"")
+            if not line.strip():
+                continue
+            text = line.decode("utf-8", errors="replace").strip()
+            try:
+                line.decode("utf-8")
+                yield _as_row(number, _loads(text), text)
+            except UnicodeDecodeError as error:
+                found = f"byte {line[error.start : error.start + 1]!r} at {error.start} is not UTF-8"
+                yield BadLine(number=number, kind="bad-encoding", found=found, text=text)
+            except (ValueError, RecursionError) as error:
+                yield BadLine(number=number, kind="bad-json", found=f"not JSON ({error})", text=text)
 
 
-def _json_list(content: bytes, *, file: str) -> Iterator[Row | BadLine]:
-    # Bytes that are no UTF-8 become lone surrogates, which the row's own check then names.
-    text = content.decode("utf-8", errors="surrogateescape")
+def _json_list(path: Path, *, file: str) -> Iterator[Row | BadLine]:
+    num_given = 0
     try:
-        values = _loads(text)
-    except (ValueError, RecursionError):
-        yield from _broken_json_list(text)
+        for value in _elements(path):
+            yield _as_row(num_given, value, "")
+            num_given += 1
         return
-    if not isinstance(values, list):
-        raise DataError(f"{file}: the file holds one {type(values).__name__}; a list of rows is needed")
-    for number, value in enumerate(values):
-        yield _as_row(number, value, "")
+    except (ValueError, RecursionError):
+        pass
+    # Bytes that are no UTF-8 become lone surrogates, which the row's own check then names.
+    text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="surrogateescape")
+    try:
+        value = _loads(text)
+    except (ValueError, RecursionError) as error:
+        if "[" not in text:
+            raise DataError(f"{file}: not JSON ({error}); a list of rows is needed") from None
+        yield from itertools.islice(_broken_json_list(text), num_given, None)
+    else:
+        raise DataError(f"{file}: the file holds one {type(value).__name__}; a list of rows is needed")
+
+
+def _elements(path: Path) -> Iterator[object]:
+    """Read the elements of a JSON list one by one.
+
+    Raises:
+        ValueError: it is no list, or not whole; elements before the fault have been given.
+    """
+    decoder = json.JSONDecoder(strict=False)
+    text, position = "", 0
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
+
+        def read_on() -> None:
+            nonlocal text, position
+            following = opened.read(max(READ_AT_ONCE, len(text) - position))
+            if not following:
+                raise ValueError("the list has no end")
+            text, position = text[position:] + following, 0
+
+        def next_sign() -> str:
+            nonlocal position
+            while True:
+                position = _BLANK.match(text, position).end()  # type: ignore[union-attr]  # it matches the empty string
+                if position < len(text):
+                    return text[position]
+                read_on()
+
+        sign = next_sign()
+        if sign != "[":
+            raise ValueError("no list")
+        position += 1
+        if next_sign() == "]":
+            sign, position = "]", position + 1
+        while sign != "]":
+            next_sign()
+            try:
+                value, end = decoder.raw_decode(text, position)
+            except ValueError:  # cut where reading stopped, or broken, which then shows at the end of the file
+                end = len(text)
+            if end == len(text):  # a number may go on, too
+                read_on()
+                continue
+            yield value
+            position = end
+            sign = next_sign()
+            if sign not in ",]":
+                raise ValueError("no comma")
+            position += 1
+        if text[position:].strip(" \t\r\n") or opened.read().strip(" \t\r\n"):
+            raise ValueError("something follows the list")
 
 
 def _broken_json_list(text: str) -> Iterator[Row | BadLine]:

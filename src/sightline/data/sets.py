@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.data.formats import load_source
-from sightline.data.phantom import phantom_samples
+from sightline.data.phantom import phantom_pairs, phantom_samples
 from sightline.data.pictures import save_picture
+from sightline.data.preferences import load_pairs
 from sightline.data.problems import Loaded
 from sightline.data.splits import split_samples
 from sightline.errors import DataError
@@ -44,23 +45,33 @@ class Source:
     seed: int = 0
 
 
-def read_source(source: Source) -> dict[str, Loaded]:
-    """Read a source's own splits ("all" when it has none), bad rows reported and not yet dealt with."""
+def read_source(source: Source, *, as_pairs: bool = False) -> dict[str, Loaded]:
+    """Read a source's own splits ("all" when it has none), bad rows reported and not yet dealt with.
+
+    Args:
+        source: what to read.
+        as_pairs: whether its rows are preference pairs.
+    """
     if source.location == "builtin:phantom":
         number = source.images if isinstance(source.images, int) else PHANTOM_IMAGES
-        samples = phantom_samples(number, seed=source.seed, subset=source.subset or "all")
+        if as_pairs:
+            pairs = phantom_pairs(number, seed=source.seed, subset=source.subset or "single")
+            samples = tuple(pair.as_sample() for pair in pairs)
+        else:
+            samples = phantom_samples(number, seed=source.seed, subset=source.subset or "all")
         wanted = tuple(sample for sample in samples if has_tags(sample, source.where))[: source.take]
         return {"all": Loaded(samples=wanted, problems=(), num_rows=len(wanted))}
-    return load_source(
-        source.location,
-        root=source.root,
-        format=source.format,
-        subset=source.subset,
-        columns=source.columns,
-        images=source.images if isinstance(source.images, str) else None,
-        take=source.take,
-        where=source.where,
-    )
+    images = source.images if isinstance(source.images, str) else None
+    asked = {"root": source.root, "format": source.format, "subset": source.subset, "columns": source.columns}
+    asked |= {"images": images, "take": source.take, "where": source.where}
+    if not as_pairs:
+        return load_source(source.location, **asked)
+    return {
+        split: Loaded(
+            samples=tuple(pair.as_sample() for pair in held.pairs), problems=held.problems, num_rows=held.num_rows
+        )
+        for split, held in load_pairs(source.location, **asked).items()
+    }
 
 
 def has_tags(sample: Sample, where: Mapping[str, object]) -> bool:
@@ -125,6 +136,7 @@ def samples_sha256(samples: tuple[Sample, ...]) -> str:
                 [picture.sha256 for picture in sample.pictures],
                 [(message.role, message.content) for message in sample.messages],
                 sample.answer,
+                *([] if sample.rejected is None else [sample.rejected]),
             ],
             ensure_ascii=False,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from sightline.errors import MissingDataError, UnsupportedModelError
 from sightline.records import Message
+
+KEPT_TEXTS = 2**14
+"""Texts whose tokens are remembered, some 20 MB: the same questions are asked of many pictures, and of every model."""
 
 
 class Chat:
@@ -44,9 +48,14 @@ class Chat:
         # What the tokenizer itself puts before a text (a beginning-of-sequence token), unless the template wrote it.
         self.prefix_ids = [i for i in self.tokenizer("").input_ids if i != self.tokenizer.eos_token_id]
         self.prefix_text = self.tokenizer.decode(self.prefix_ids)
+        self._text = functools.lru_cache(KEPT_TEXTS)(self._text_anew)
+        self._tokens = functools.lru_cache(KEPT_TEXTS)(self._tokens_anew)
 
     def text(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
         """Render a conversation; pictures are given to the template as content items, in their order."""
+        return self._text(tuple(messages), generation_prompt)
+
+    def _text_anew(self, messages: tuple[Message, ...], generation_prompt: bool) -> str:
         conversation = [
             {
                 "role": message.role,
@@ -66,6 +75,10 @@ class Chat:
 
     def tokenize(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return token ids [L] and character spans [L, 2]."""
+        ids, spans = self._tokens(text)
+        return ids.copy(), spans.copy()
+
+    def _tokens_anew(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         prefix = [] if self.prefix_text and text.startswith(self.prefix_text) else self.prefix_ids
         ids = np.asarray([*prefix, *encoded["input_ids"]], dtype=np.int64)

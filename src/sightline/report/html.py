@@ -21,6 +21,7 @@ from sightline.report.results import result_tables
 from sightline.report.sides import MOST_PICTURES_A_ROW, SideBySide, SideRow, side_by_side
 from sightline.report.verdicts import has_several, verdict_groups
 from sightline.report.wording import count, duration, rounded, shortened
+from sightline.verdict.sentences import beside
 
 MOST_FILTERS = 4
 MOST_TAG_VALUES = 30
@@ -188,6 +189,7 @@ def page(files: StudyFiles, *, with_images: bool) -> str:
         several_data=has_several(compare, "data"),
         stated=verdict_groups(compare, compare.get("stated") or (), y=30),
         exploratory=verdict_groups(compare, compare.get("exploratory") or (), y=15, by_metric=True),
+        beside=list(beside(compare)),
         picture_sets=picture_sets(files.pictures_matter),
         notes=notes(files),
         accepted=accepted_faults(files),

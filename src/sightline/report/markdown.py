@@ -12,6 +12,7 @@ from sightline.report.results import result_tables
 from sightline.report.verdicts import VerdictView, verdict_groups
 from sightline.report.wording import clean, count, shortened
 from sightline.report.wording import markdown_text as text
+from sightline.verdict.sentences import beside
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -90,6 +91,14 @@ def _pictures(files: StudyFiles) -> Iterator[str]:
         yield ""
 
 
+def _beside(files: StudyFiles) -> Iterator[str]:
+    for heading, sentences in beside(files.compare):
+        yield f"## {heading}"
+        yield ""
+        yield from (f"- {text(sentence)}" for sentence in sentences)
+        yield ""
+
+
 def _verdict(view: VerdictView) -> str:
     """The verdict's words, with the reason where there is no number beside them."""
     return view.verdict if view.strip else f"{view.verdict}: {view.sentence}"
@@ -164,6 +173,7 @@ def markdown(files: StudyFiles, *, figures: Sequence[str]) -> str:
     lines += ["What tuning changed, and what this test set can tell. For research; not for clinical decisions.", ""]
     lines += _stated(files, figures)
     lines += _results(files)
+    lines += _beside(files)
     lines += _pictures(files)
     lines += _exploratory(files)
     training = [name for name in figures if name.startswith("training-")]

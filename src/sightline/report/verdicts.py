@@ -13,6 +13,7 @@ from sightline.report import drawing
 from sightline.report.axes import Scale, scale_about_zero
 from sightline.report.reading import Row
 from sightline.report.wording import MINUS, MISSING, change, count, level, p_value, unit_name
+from sightline.verdict.sentences import model_in_words
 
 _CHECKPOINT_MIDDLE = 14
 _HYPHEN_FOR_MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
@@ -145,7 +146,7 @@ def _facts(question: Row, unit: str, confidence: str) -> tuple[tuple[str, str], 
         interval = interval_text(question.get("interval"), unit, of_change=True)
         facts.append(("difference", f"{change(question['difference'], unit)} {of_change}"))
         facts.append((f"{confidence} interval", interval))
-    if question.get("fixed") is not None:
+    if question.get("fixed") is not None and not question.get("neutral"):
         # A loss or a partial score moves without a question being won or lost.
         names = ("fixed", "broke") if question.get("binary", True) else ("better on", "worse on")
         facts.append((names[0], count(question["fixed"])))
@@ -158,6 +159,10 @@ def _facts(question: Row, unit: str, confidence: str) -> tuple[tuple[str, str], 
         facts.append((question.get("p_check_method") or "check p", p_value(question["p_check"]).removeprefix("= ")))
     if question.get("detectable") is not None:
         facts.append(("detectable", f"{level(question['detectable'], unit)} {of_change}"))
+    if question.get("margin") is not None:
+        facts.append(("margin", f"{level(question['margin']['margin'], unit)} {of_change}"))
+    if question.get("verdict") == "no detectable difference" and question.get("num_groups_needed") is not None:
+        facts.append(("images that would detect it", count(question["num_groups_needed"])))
     if question.get("num_questions") is not None:
         facts.append(("questions", count(question["num_questions"])))
         facts.append(("images", count(question.get("num_images"))))
@@ -186,8 +191,8 @@ def _view(
     tone = tone_of(verdict)
     sentence = str(question.get("sentence") or question.get("reason") or verdict)
     return VerdictView(
-        model=question["model"],
-        against=question["against"],
+        model=model_in_words(question["model"]),
+        against=model_in_words(question["against"]),
         metric=names.get(question["metric"], question["metric"]),
         data=question["data"],
         template=(question.get("template") or "plain") if wording else "",
@@ -254,7 +259,7 @@ def verdict_groups(
                 title=_title(views[0], with_data=several_data),
                 unit=unit_name(unit, of_change=True),
                 higher_is_better=higher_is_better,
-                against=members[0]["against"] if len({question["against"] for question in members}) == 1 else "",
+                against=views[0].against if len({view.against for view in views}) == 1 else "",
                 won=all(question.get("binary", True) for question in members),
                 views=views,
                 axis=drawing.axis(shown, signed=True),

@@ -12,7 +12,8 @@ from sightline.generation.sampling import Decoding
 from sightline.models.loading import LoadedModel, load_model
 from sightline.records import Message, Sample
 from sightline.runner.make import Shelf
-from sightline.runner.prepare import Prepared, wording_of
+from sightline.runner.prepare import wording_of
+from sightline.runner.reading import Prepared
 from sightline.study import Study, load_study, model_location, plan_study
 
 

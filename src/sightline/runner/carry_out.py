@@ -24,13 +24,10 @@ from sightline.errors import MissingDataError, RefusedError, StudyError
 from sightline.records import RunRecord, to_json
 from sightline.report.build import build_report
 from sightline.runner.check import accept, check_prepared
+from sightline.runner.comparing import factorials_of, read_seen
 from sightline.runner.display import Display
-from sightline.runner.prepare import (
-    Prepared,
-    prepare,
-    problems_json,
-    set_hashes,
-)
+from sightline.runner.prepare import prepare, problems_json, set_hashes
+from sightline.runner.reading import Prepared
 from sightline.runner.results import read_samples, read_scores
 from sightline.scoring.metrics import metric_named
 from sightline.storage import MANIFEST, canonical_json, is_finished, write_file
@@ -129,12 +126,13 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
     return out / "report.html"
 
 
-def compare_directory(out: Path, *, by: str | None = None) -> dict[str, Any]:
+def compare_directory(out: Path, *, by: str | None = None, margin: float | None = None) -> dict[str, Any]:
     """Compare a study's models from what its directory holds.
 
     Args:
         out: the study's directory.
-        by: another metric than the study states for its questions.
+        by: another metric than the study states for its questions; their margins then do not apply.
+        margin: another margin than the study states, in the metric's unit.
 
     Raises:
         MissingDataError: if the directory holds no study or no scores.
@@ -148,13 +146,24 @@ def compare_directory(out: Path, *, by: str | None = None) -> dict[str, Any]:
     missing = [model for model in plan.models if not any(arm[0] == model for arm in scores)]
     if missing:
         raise MissingDataError(f"{out}: no scores of {', '.join(missing)} yet; finish the study with `sightline run`")
+    stated = [
+        Comparison(
+            model=asked.model,
+            against=asked.against,
+            by=by or asked.by,
+            margin=margin or (asked.margin if by in (None, asked.by) else None),
+        )
+        for asked in plan.comparisons
+    ]
     return compare_models(
         study=study.name,
         samples=read_samples(out, plan.asked, study.evaluate.rows),
         scores=scores,
         metrics=metrics,
-        stated=[Comparison(model=c.model, against=c.against, by=by or c.by) for c in plan.comparisons],
+        stated=stated,
         accepted_notes=[*study.notes, *_accepted_notes(out)],
+        seen=read_seen(out),
+        factorials=list(factorials_of(study)),
     )
 
 

@@ -11,7 +11,7 @@ from sightline.checking.findings import FINDINGS, Finding, in_order
 from sightline.checking.labels import check_labels, check_room, check_sharing
 from sightline.checking.outside import check_destinations, check_licences
 from sightline.checking.overlap import check_overlap, check_whole, seen_items, trained_on
-from sightline.checking.pictures import check_identity, look_at, near_duplicates
+from sightline.checking.pictures import check_identity, near_duplicates
 from sightline.checking.plans import (
     check_budgets,
     check_comparisons,
@@ -30,21 +30,14 @@ from sightline.checking.rows import (
     row_key,
 )
 from sightline.checking.templates import check_form, check_markers, check_template, check_tokenised
-from sightline.data.pictures import open_picture
+from sightline.data.known_pictures import facts_of
 from sightline.data.problems import Problem
 from sightline.errors import DataError, SightlineError, StudyError, UnsupportedModelError
 from sightline.records import Answer, Picture, Sample
 from sightline.runner.curricula import stages_of
 from sightline.runner.estimate import bases_of, destinations, estimate_work, is_small, licences, this_machine
-from sightline.runner.prepare import (
-    Prepared,
-    common_setting,
-    fit_to_model,
-    prepare,
-    read_data,
-    render_samples,
-    study_family,
-)
+from sightline.runner.prepare import common_setting, fit_to_model, prepare, render_samples, study_family
+from sightline.runner.reading import Prepared, read_data
 from sightline.scoring.metrics import Metric, metric_named
 from sightline.study import Plan, Study, model_location, plan_study, refuse_unbuilt, source_location
 from sightline.verdict.statistics import detectable_difference
@@ -183,7 +176,7 @@ def _check_split(
 ) -> Iterator[Finding]:
     trained = trained_on(train)
     shown, asked = _pictures(train), _pictures(test)
-    near = near_duplicates(shown, asked, lambda picture: look_at(open_picture(picture)))
+    near = near_duplicates(shown, asked, lambda picture: facts_of(picture).look)
     for name, samples in test.items():
         prepared.seen[name] = dict(seen_items(trained, samples, near))
         loaded = {part: held for data in prepared.read_for(name) for part, held in prepared.loaded[data].items()}

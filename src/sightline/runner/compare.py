@@ -6,21 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import MissingDataError, StudyError
+from sightline.errors import MissingDataError, RefusedError, StudyError
 from sightline.runner.carry_out import compare_directory
+from sightline.runner.comparing import read_seen
 from sightline.runner.results import read_samples, read_scores
 from sightline.scoring.metrics import metric_named
-from sightline.study import load_study, plan_study
+from sightline.study import Study, load_study, plan_study
 from sightline.verdict.compare import Comparison, compare_models
 from sightline.verdict.questions import split_name
 
 
-def compare_runs(runs: Sequence[str], *, by: str | None = None) -> dict[str, Any]:
+def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | None = None) -> dict[str, Any]:
     """Compare models.
 
     Args:
         runs: one study's directory, for the questions it states; or several DIR:MODEL, each against the first.
         by: the metric that decides; the study's first by default.
+        margin: asks whether a model is no worse by more than this, in the metric's unit.
 
     Returns:
         the content of compare.json.
@@ -28,14 +30,17 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None) -> dict[str, Any
     Raises:
         StudyError: a single model, or models that were asked different data.
         MissingDataError: no such model.
+        RefusedError: the models were asked in other words, answered in another way or were judged by another judge.
     """
     if len(runs) == 1 and (Path(runs[0]) / "study.yaml").exists():
-        return compare_directory(Path(runs[0]), by=by)
+        return compare_directory(Path(runs[0]), by=by, margin=margin)
     if len(runs) == 1:
         raise StudyError(f"{runs[0]}: give a study's directory, or several DIR:MODEL, the baseline first")
     arms: dict[tuple[str, str, str], Any] = {}
     samples: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
+    seen: dict[str, dict[str, str]] = {}
+    first: Study | None = None
     for run in runs:
         directory, _, model = run.rpartition(":")
         if not directory or not (Path(directory) / "study.yaml").exists():
@@ -48,6 +53,8 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None) -> dict[str, Any
         found = read_scores(Path(directory), seeded or (model,), list(here.values()))
         if not found:
             raise MissingDataError(f"{run}: no scores of {model!r} there; it has {', '.join(plan.models)}")
+        first = first or study
+        _refuse_asked_otherwise(run, study, runs[0], first)
         for (name, data, template), scores in found.items():
             arms[(f"{directory}:{name}", data, template)] = scores
         for name, rows in read_samples(Path(directory), plan.asked, study.evaluate.rows).items():
@@ -56,6 +63,8 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None) -> dict[str, Any
             if asked != known:
                 raise StudyError(f"{run}: {name} is not the data the other models were asked; nothing to compare")
             samples[name] = rows
+            # A row that one of the models has learnt is none to compare it with another by.
+            seen.setdefault(name, {}).update(read_seen(Path(directory)).get(name, {}))
     if not metrics:
         raise StudyError("the studies share no metric")
     shared = {key: {n: s for n, s in scores.items() if n in metrics} for key, scores in arms.items()}
@@ -64,5 +73,24 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None) -> dict[str, Any
         samples=samples,
         scores=shared,
         metrics=list(metrics.values()),
-        stated=[Comparison(model=run, against=runs[0], by=by) for run in runs[1:]],
+        stated=[Comparison(model=run, against=runs[0], by=by, margin=margin) for run in runs[1:]],
+        seen=seen,
     )
+
+
+def _refuse_asked_otherwise(run: str, study: Study, first_run: str, first: Study) -> None:
+    """Refuse models whose answers were made or scored in different ways.
+
+    Raises:
+        RefusedError: naming what differs.
+    """
+    for name in ("prompts", "max_new_tokens", "num_beams", "temperature"):
+        here, there = getattr(study.evaluate, name), getattr(first.evaluate, name)
+        if here != there:
+            raise RefusedError(
+                f"{run}: evaluate.{name} is {here} and {there} for {first_run}; not comparable; ask both alike"
+            )
+    judged = {*study.evaluate.metrics} & {*first.evaluate.metrics} & {*study.judges}
+    for name in sorted(judged):
+        if study.judges[name] != first.judges.get(name):
+            raise RefusedError(f"{run}: judge {name} is not the one of {first_run}; not comparable, use one judge")

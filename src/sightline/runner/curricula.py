@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from sightline.data.sets import has_tags
 from sightline.errors import DataError
 from sightline.records import Sample
-from sightline.runner.prepare import Prepared
+from sightline.runner.reading import Prepared
 from sightline.scoring.vqa import is_closed
 from sightline.storage import canonical_json
 from sightline.study import StepRun
@@ -89,7 +89,7 @@ def _values(where: Iterable[str], samples: Sequence[Sample]) -> str:
     """Say which values the rows have of the tags asked for."""
     told = []
     for tag in where:
-        values = sorted({sample.tags[tag] for sample in samples if tag in sample.tags})
+        values = sorted({value for sample in samples if (value := sample.tags.get(tag, "").strip())})
         shown = ", ".join(values[:NUM_VALUES]) + (", ..." if len(values) > NUM_VALUES else "")
         told.append(f"{tag} is {shown} there" if values else f"no row there has a tag {tag}")
     return "; ".join(told)

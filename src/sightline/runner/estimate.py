@@ -13,7 +13,8 @@ from sightline.checking.resources import GIB, Machine, Work, count_adapter, coun
 from sightline.data.cards import licence_in, read_card
 from sightline.data.fetching import licence_of
 from sightline.runner.curricula import num_passes
-from sightline.runner.prepare import Prepared, base_of, common_setting, render_prompt
+from sightline.runner.prepare import base_of, common_setting, render_prompt
+from sightline.runner.reading import Prepared
 from sightline.study import Plan, Study, model_location, source_location
 
 if TYPE_CHECKING:

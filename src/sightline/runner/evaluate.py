@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sightline.generation.answering import Wording, answer_samples, read_partial, reference_nll, write_answers
 from sightline.generation.sampling import Decoding
-from sightline.records import Answer, to_json
+from sightline.records import Answer, Score, to_json
 from sightline.runner.display import Display
 from sightline.runner.make import Shelf
 from sightline.runner.prepare import wording_of
@@ -124,8 +124,9 @@ def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Map
     given: dict[tuple[str, str], list[Answer]] = {}
     for row in read_jsonl(answers):
         given.setdefault((row["data"], row["template"]), []).append(Answer(**row))
+    losses: dict[tuple[str, str], list[Score]] = {}  # of `nll` and `perplexity` alike
     for metric in metrics:
-        # The one that needs the model; kept while nothing it depends on has changed.
+        # What needs the model; kept while nothing it depends on has changed.
         unchanged = all(old.get(key) == asked[key] for key in asked)
         if metric.score is None and unchanged and is_intact(folder / MANIFEST, files[metric.name]):
             continue
@@ -134,8 +135,10 @@ def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Map
             for wording in wordings(shelf):
                 samples = {sample.id: sample for sample in sets[name]}
                 if metric.score is None:
-                    display.say(f"{model}: likelihood of the reference answers, {name}, {wording.name}")
-                    scores = reference_nll(shelf.wear(model), sets[name], wording=wording)
+                    if (name, wording.name) not in losses:
+                        display.say(f"{model}: likelihood of the reference answers, {name}, {wording.name}")
+                        losses[name, wording.name] = reference_nll(shelf.wear(model), sets[name], wording=wording)
+                    scores = losses[name, wording.name]
                 else:
                     scores = score_answers(metric, samples, given.get((name, wording.name), []))
                 lines += [json_line({**to_json(score), "data": name, "template": wording.name}) for score in scores]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from sightline.checking.findings import Finding
 from sightline.checking.first_loss import check_first_loss
-from sightline.runner.prepare import Prepared, render_samples
+from sightline.runner.prepare import render_samples
+from sightline.runner.reading import Prepared
 
 if TYPE_CHECKING:
     from sightline.models.loading import LoadedModel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 from collections.abc import Callable, Mapping
@@ -25,12 +26,15 @@ from sightline.models.loading import (
 from sightline.models.quantize import quantization_of
 from sightline.runner.curricula import stages_of, stages_record
 from sightline.runner.display import Display
-from sightline.runner.prepare import Prepared, base_of, common_setting, render_samples, study_family
+from sightline.runner.preferences import objective_of, rendered_pairs
+from sightline.runner.prepare import base_of, common_setting, render_samples, study_family
+from sightline.runner.reading import Prepared
 from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of, what_differs
-from sightline.study import StepRun, Training, model_location
+from sightline.study import PreferenceTraining, StepRun, Training, model_location
 from sightline.study.names import without_stage
 from sightline.training.checkpoint import newest_rows
 from sightline.training.loop import RenderedSet, settings_by_key, train
+from sightline.training.objectives import collapsed
 from sightline.training.track import track
 
 if TYPE_CHECKING:
@@ -252,6 +256,14 @@ def make_model(
     data = _rendered_set(shelf.prepared, loaded, run.on, settings, hashes)
     measured = any(shelf.prepared.sets[name] for name in run.validation)
     validation = _rendered_set(shelf.prepared, loaded, run.validation, settings, hashes) if measured else None
+    objectives: dict[str, Any] = {}
+    if isinstance(settings, PreferenceTraining):
+        objectives["objective"] = objective_of(run, shelf, run.on, data, made_from, turn=True)
+        if validation:
+            objectives["validation_objective"] = objective_of(run, shelf, run.validation, validation, made_from)
+        if settings.collapse is not None:
+            objectives["collapsed"] = functools.partial(collapsed, nats_per_token=settings.collapse)
+        loaded = shelf.base(shelf.base_of(run.parent))
     seed = run.seed or 0
     parent = shelf.adapter_folder(run.parent)
     if parent is None:
@@ -284,6 +296,7 @@ def make_model(
         settings,
         stages=stages,
         stage_done=stage_done,
+        **objectives,
         seed=seed,
         validation=validation,
         checkpoints=work,
@@ -309,6 +322,11 @@ def make_model(
                 send(record)
                 spend()
                 rows.append(record.as_row())
+                if record.stopped:
+                    display.say(
+                        f"warning: {run.name}: stopped at step {record.step}: chosen and rejected answers alike became "
+                        "far less likely than under the reference; lower learning_rate, or raise beta"
+                    )
                 shown = "" if record.validation_loss is None else f", validation {record.validation_loss:.3f}"
                 bar.advance(text=f"loss {record.loss:.3f}{shown}")
     if is_main:
@@ -339,6 +357,9 @@ def _rows_of_checkpoint(work: Path, *, before: int | None) -> list[dict[str, obj
 def _rendered_set(
     prepared: Prepared, loaded: LoadedModel, names: tuple[str, ...], settings: Training, hashes: Mapping[str, str]
 ) -> RenderedSet:
+    sha256 = sha256_of("\n".join(hashes[name] for name in names))
+    if isinstance(settings, PreferenceTraining):
+        return rendered_pairs(prepared, loaded, names, settings, sha256)
     sequences = render_samples(prepared, loaded.family, names, settings)
     samples = prepared.samples(names)
     for sample in samples:
@@ -346,5 +367,5 @@ def _rendered_set(
     return RenderedSet(
         sequences=sequences,
         image_ids=[sample.image_id for sample in samples],
-        sha256=sha256_of("\n".join(hashes[name] for name in names)),
+        sha256=sha256,
     )

@@ -4,88 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from sightline.data.mixing import mix_samples
-from sightline.data.problems import BadRowsError, Bound, Loaded, Problem, problem_of, too_long
-from sightline.data.sets import Source, divide, read_source, samples_sha256
-from sightline.errors import DataError, SightlineError, StudyError
+from sightline.data.problems import Bound, Problem, problem_of, too_long
+from sightline.data.sets import samples_sha256
+from sightline.errors import SightlineError, StudyError
 from sightline.records import Sample
+from sightline.runner.reading import Prepared, read_data
 from sightline.scoring.metrics import metric_named
-from sightline.study import Plan, Study, Training, model_location, plan_study, source_location
-from sightline.study.names import with_mixed, without_stage
+from sightline.study import Plan, Study, Training, model_location
+from sightline.study.names import without_stage
 
 if TYPE_CHECKING:
     from sightline.models.family import Family
     from sightline.trees.render import Rendered
-
-
-@dataclass(kw_only=True)
-class Prepared:
-    """A study's data, read and divided.
-
-    Args:
-        study: the study.
-        plan: what it does.
-        sets: "set.split" to its samples.
-        loaded: data set to what its source held, split by split.
-        whole: the sets that hold every row of their source.
-        seen: for each set that is asked, the rows that training has seen, and how; filled in by the check.
-        problems: rows left out or repaired.
-        rendered: what `render_samples` made, by set and way of rendering.
-        known: shapes of conversations that rendering has looked at, by what renders; see `trees.render.render`.
-    """
-
-    study: Study
-    plan: Plan
-    sets: dict[str, tuple[Sample, ...]]
-    loaded: dict[str, dict[str, Loaded]]
-    whole: set[str] = field(default_factory=set)
-    seen: dict[str, dict[str, str]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    rendered: dict[tuple[str, ...], list[Rendered]] = field(default_factory=dict)
-    known: dict[str, set[Any]] = field(default_factory=dict)
-
-    @property
-    def on_bad_row(self) -> Literal["stop", "skip"]:
-        """Skip bad rows only if every step that trains says so, or the study accepts them by name."""
-        asked = {run.settings.on_bad_row for run in self.plan.runs if run.training}
-        return "skip" if asked == {"skip"} or "bad-rows" in self.study.accept else "stop"
-
-    @property
-    def num_rows(self) -> int:
-        """Rows read from all sources."""
-        return sum(part.num_rows for parts in self.loaded.values() for part in parts.values())
-
-    def asked(self, name: str) -> tuple[Sample, ...]:
-        """Give the rows of a set that the models are asked."""
-        return self.sets[name][: self.study.evaluate.rows]
-
-    def read_for(self, name: str) -> tuple[str, ...]:
-        """Name the data sets whose sources a set's rows were read from; several for a mixture."""
-        return tuple(dict.fromkeys(part.partition(".")[0] for part in with_mixed(self.study, name)))
-
-    def refuse_bad_rows(self) -> None:
-        """Stop at rows that cannot be used, unless the study skips them.
-
-        Misplaced pictures alone stop nothing here: the check finds them by name, so that a study can accept them.
-
-        Raises:
-            BadRowsError: naming every one of them, over all data sets.
-        """
-        faults = tuple(problem for problem in self.problems if not problem.repaired)
-        if any(problem.kind != "image-count" for problem in faults) and self.on_bad_row == "stop":
-            raise BadRowsError(faults, num_rows=self.num_rows)
-
-    def samples(self, names: Sequence[str]) -> tuple[Sample, ...]:
-        """Put sets together; ids stay unique by their set's name where they would clash."""
-        if len(names) == 1:
-            return self.sets[names[0]]
-        together = [(name, sample) for name in names for sample in self.sets[name]]
-        if len({sample.id for _, sample in together}) == len(together):
-            return tuple(sample for _, sample in together)
-        return tuple(dataclasses.replace(sample, id=f"{name}/{sample.id}") for name, sample in together)
 
 
 def prepare(study: Study) -> tuple[Prepared, Family]:
@@ -122,67 +54,6 @@ def fit_to_model(prepared: Prepared) -> Family:
     leave_out_misplaced(prepared, family)
     leave_out_too_long(prepared, family)
     return family
-
-
-def read_data(study: Study) -> Prepared:
-    """Read and divide every data set the study needs, without the rows that cannot be used.
-
-    Raises:
-        DataError: if a source cannot be read or divided.
-    """
-    plan = plan_study(study)
-    prepared = Prepared(study=study, plan=plan, sets={}, loaded={})
-    needed = {name.rpartition(".")[0] for name in plan.data}
-    for name, block in study.data.items():
-        if name not in needed or not block.source:
-            continue
-        source = Source(
-            location=source_location(study, block),
-            root=study.folder / study.data_root,
-            format=block.format,
-            subset=block.subset,
-            columns=block.columns,
-            images=block.images,
-            take=block.take,
-            where=block.where,
-            seed=block.seed,
-        )
-        loaded = prepared.loaded[name] = read_source(source)
-        prepared.problems += [problem for part in loaded.values() for problem in part.problems]
-    for name, loaded in prepared.loaded.items():
-        try:
-            parts = _divided(study, name, loaded)
-        except DataError:
-            prepared.refuse_bad_rows()  # too few rows may be left because of them
-            raise
-        prepared.sets.update({f"{name}.{part}": samples for part, samples in parts.items()})
-        held = sum(len(part.samples) for part in loaded.values())
-        prepared.whole |= {f"{name}.{part}" for part, samples in parts.items() if len(samples) == held}
-    for name in plan.data:
-        if name in study.data and study.data[name].mix:
-            amounts = dict(zip(with_mixed(study, name), study.data[name].mix.values(), strict=True))
-            prepared.sets[name] = mix_samples(
-                name,
-                {part: prepared.sets[part] for part in amounts},
-                amounts,
-                take=study.data[name].take,
-                seed=study.data[name].seed,
-            )
-    return prepared
-
-
-def _divided(study: Study, name: str, loaded: Mapping[str, Loaded]) -> dict[str, tuple[Sample, ...]]:
-    split = study.data[name].split
-    return divide(
-        name,
-        loaded,
-        shares=split.shares,
-        released=split.released,
-        cuts={cut: (part.from_, part.share) for cut, part in split.cuts.items()},
-        by=split.by,
-        seed=study.data[name].seed,
-        stratify=split.stratify,
-    )
 
 
 def common_setting(plan: Plan, name: str, default: object) -> object:
@@ -228,12 +99,24 @@ def wording_of(plan: Plan, text: str) -> tuple[str, str | None]:
     return text.replace("{question}", "{question}" + suffix), None if system is None else str(system)
 
 
-def render_samples(prepared: Prepared, family: Family, names: Sequence[str], settings: Training) -> list[Rendered]:
-    """Render training or validation sets, once per set and way of rendering; in the order of `Prepared.samples`."""
-    return [sequence for name in names for sequence in _render_set(prepared, family, name, settings)]
+def render_samples(
+    prepared: Prepared, family: Family, names: Sequence[str], settings: Training, *, rejected: bool = False
+) -> list[Rendered]:
+    """Render training or validation sets, once per set and way of rendering; in the order of `Prepared.samples`.
+
+    Args:
+        prepared: the data.
+        family: template and tokenizer.
+        names: of the sets.
+        settings: of the training.
+        rejected: render the rejected answers of preference pairs instead of the chosen ones.
+    """
+    return [sequence for name in names for sequence in _render_set(prepared, family, name, settings, rejected)]
 
 
-def _render_set(prepared: Prepared, family: Family, name: str, settings: Training) -> list[Rendered]:
+def _render_set(
+    prepared: Prepared, family: Family, name: str, settings: Training, rejected: bool = False
+) -> list[Rendered]:
     from sightline.trees.render import render, render_tokens, reword
 
     key = (
@@ -243,6 +126,7 @@ def _render_set(prepared: Prepared, family: Family, name: str, settings: Trainin
         settings.eos,
         settings.question_suffix,
         str(settings.system),
+        str(rejected),
     )
     if key not in prepared.rendered:
         known = prepared.known.setdefault(family.rendering_sha256, set())
@@ -253,7 +137,7 @@ def _render_set(prepared: Prepared, family: Family, name: str, settings: Trainin
                 family,
                 reword(sample.messages, "{question}" + settings.question_suffix, system=settings.system),
                 sample.pictures,
-                sample.answer,
+                sample.rejected if rejected else sample.answer,
                 train_on=settings.train_on,
                 end=settings.eos,
                 name=sample.origin or sample.id,
@@ -315,6 +199,7 @@ def _refuse_to_reword(prepared: Prepared, tokenised: set[str]) -> None:
 def leave_out_too_long(prepared: Prepared, family: Family) -> None:
     """Leave out samples longer than a row, or than the model's context with room for an answer; they are bad rows."""
     from sightline.trees.render import render, reword
+    from sightline.trees.row import build_tree
 
     found: dict[tuple[str, str], Problem] = {}
     has_pixels = "max_pixels" in family.picture_settings
@@ -334,6 +219,14 @@ def leave_out_too_long(prepared: Prepared, family: Family) -> None:
             sequences = _render_set(prepared, family, name, run.training)
             for sample, sequence in zip(prepared.sets[name], sequences, strict=True):
                 measure(name, sample, len(sequence), limit, bound)
+            if run.method == "dpo":
+                others = _render_set(prepared, family, name, run.training, rejected=True)
+                for sample, *pair in zip(prepared.sets[name], sequences, others, strict=True):
+                    # One row holds both answers: what they share once as a tree, and twice without sharing.
+                    both = len(build_tree(pair, (0, 1))) if run.training.layout == "tree" else sum(map(len, pair))
+                    measure(name, sample, len(pair[1]), limit, bound)
+                    if bound == "row_tokens":
+                        measure(name, sample, both, limit, bound)
     limit = family.context_length - prepared.study.evaluate.max_new_tokens
     known = prepared.known.setdefault(family.rendering_sha256, set())
     for name in prepared.plan.asked:

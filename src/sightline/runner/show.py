@@ -16,7 +16,8 @@ from sightline.records import Sample
 from sightline.report.show_page import Shown, show_page
 from sightline.report.tokens import Piece, ShownRow, ShownTree, Stretch, Vocabulary, show_row, show_tree
 from sightline.report.wording import clean, count
-from sightline.runner.prepare import Prepared, prepare, render_samples, wording_of
+from sightline.runner.prepare import prepare, render_samples, wording_of
+from sightline.runner.reading import Prepared
 from sightline.storage import write_file
 from sightline.study import StepRun, Study
 from sightline.study.keys import nearest

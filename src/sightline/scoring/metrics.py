@@ -1,100 +1,92 @@
-"""The metrics by name: what each is called, how scores combine into one number, and which way is better."""
+"""The metrics by name, and answers scored by them."""
 
 from __future__ import annotations
 
 import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from sightline.errors import DataError, StudyError
 from sightline.records import Answer, Sample, Score
-from sightline.scoring import vqa
+from sightline.scoring import pope, text, vqa
 from sightline.scoring.custom import load_function, score_by
+from sightline.scoring.metric import Metric, Ratio
+
+PRECISION = Ratio({"tp": 1}, {"tp": 1, "fp": 1})
+RECALL = Ratio({"tp": 1}, {"tp": 1, "fn": 1})
+F1 = Ratio({"tp": 2}, {"tp": 2, "fp": 1, "fn": 1})
+NLL = Ratio({"nll": 1}, {"tokens": 1})
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """A metric that is one weighted sum of parts over another, such as precision or loss per token.
-
-    Args:
-        numerator: weight of each part above the line.
-        denominator: weight of each part below it.
-    """
-
-    numerator: Mapping[str, float]
-    denominator: Mapping[str, float]
-
-    def __call__(self, parts: Mapping[str, Any]) -> Any:
-        """Combine summed parts.
-
-        Args:
-            parts: name to sum; floats, or float64 arrays of one shape for many sums at once. Absent means 0.
-
-        Returns:
-            the value: None (in an array: nan) where the denominator is 0 and the metric undefined.
-        """
-        above = sum((weight * parts[name] for name, weight in self.numerator.items() if name in parts), 0.0)
-        below = sum((weight * parts[name] for name, weight in self.denominator.items() if name in parts), 0.0)
-        shapes = [part.shape for part in parts.values() if isinstance(part, np.ndarray)]
-        if shapes:
-            return np.divide(above, below, out=np.full(shapes[0], np.nan), where=np.not_equal(below, 0))
-        return above / below if below else None
+def perplexity(parts: Mapping[str, Any]) -> Any:
+    """Combine summed losses and tokens into the perplexity of the reference answers; None (nan) without tokens."""
+    loss = NLL(parts)
+    if loss is None or isinstance(loss, np.ndarray):
+        return None if loss is None else np.exp(loss)
+    return float(np.exp(loss))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """How answers are measured.
-
-    Args:
-        name: as the study writes it.
-        title: as a reader should see it.
-        higher_is_better: False for losses.
-        kind: "mean" of the scores' values, or "ratio": a function of their summed parts.
-        combine: for ratios, summed parts to value; None where undefined. Takes arrays too, see `Ratio`.
-        score: one answer to its score; None where the scores come from elsewhere (nll: from the engine).
-        unit: "rate" in [0, 1], or "nats" per token.
-    """
-
-    name: str
-    title: str
-    higher_is_better: bool = True
-    kind: Literal["mean", "ratio"] = "mean"
-    combine: Callable[[Mapping[str, Any]], Any] | None = None
-    score: Callable[[Sample, Answer], Score] | None = None
-    unit: Literal["rate", "nats"] = "rate"
-
-
-def _confusion_metric(name: str, title: str, ratio: Ratio) -> Metric:
-    score = functools.partial(vqa.closed_confusion, metric=name)
+def _confusion(name: str, title: str, ratio: Ratio, count: Callable[..., Score]) -> Metric:
+    score = functools.partial(count, metric=name)
     return Metric(name=name, title=title, kind="ratio", combine=ratio, score=score)
+
+
+def _distinct(order: int) -> Metric:
+    return Metric(
+        name=f"distinct_{order}",
+        title=f"Different {order}-grams within an answer",
+        kind="ratio",
+        combine=Ratio({"different": 1}, {"ngrams": 1}),
+        score=functools.partial(text.distinct, order=order),
+    )
 
 
 _METRICS = (
     Metric(name="exact_match", title="Exact match", score=vqa.exact_match),
+    Metric(name="exact_match_numeric", title="Exact match, or the same number", score=vqa.exact_match_numeric),
+    Metric(name="token_f1", title="Token F1", score=vqa.token_f1),
     Metric(name="closed_accuracy", title="Closed-question accuracy", score=vqa.closed_accuracy),
-    _confusion_metric("closed_precision", "Closed-question precision (yes)", Ratio({"tp": 1}, {"tp": 1, "fp": 1})),
-    _confusion_metric("closed_recall", "Closed-question recall (yes)", Ratio({"tp": 1}, {"tp": 1, "fn": 1})),
-    _confusion_metric("closed_f1", "Closed-question F1 (yes)", Ratio({"tp": 2}, {"tp": 2, "fp": 1, "fn": 1})),
+    _confusion("closed_precision", "Closed-question precision (yes)", PRECISION, vqa.closed_confusion),
+    _confusion("closed_recall", "Closed-question recall (yes)", RECALL, vqa.closed_confusion),
+    _confusion("closed_f1", "Closed-question F1 (yes)", F1, vqa.closed_confusion),
     Metric(name="open_recall", title="Open-question token recall", score=vqa.open_recall),
     Metric(name="open_f1", title="Open-question token F1", score=vqa.open_f1),
+    Metric(name="pope_accuracy", title="POPE accuracy", score=pope.accuracy),
+    _confusion("pope_precision", "POPE precision", PRECISION, pope.confusion),
+    _confusion("pope_recall", "POPE recall", RECALL, pope.confusion),
+    _confusion("pope_f1", "POPE F1", F1, pope.confusion),
+    Metric(name="yes_ratio", title="Share of answers that say yes", score=pope.yes_ratio, neutral=True),
+    Metric(name="bleu", title="BLEU", kind="ratio", combine=text.combine_bleu, score=text.bleu),
+    Metric(name="sentence_bleu", title="BLEU of each answer, mean", score=text.sentence_bleu),
+    Metric(name="rouge_l", title="ROUGE-L", score=text.rouge_l),
+    _distinct(1),
+    _distinct(2),
+    Metric(name="answer_length", title="Words per answer", score=text.answer_length, unit="words", neutral=True),
     Metric(
         name="nll",
         title="Reference answer loss",
         higher_is_better=False,
         kind="ratio",
-        combine=Ratio({"nll": 1}, {"tokens": 1}),
+        combine=NLL,
         unit="nats",
+    ),
+    Metric(
+        name="perplexity",
+        title="Reference answer perplexity",
+        higher_is_better=False,
+        kind="ratio",
+        combine=perplexity,
+        unit="perplexity",
     ),
 )
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
 
-CLOSED_METRICS = frozenset(name for name in METRICS if name.startswith("closed_"))
+CLOSED_METRICS = frozenset(name for name in METRICS if name.startswith(("closed_", "pope_")))
 
 
 def metric_named(name: str, folder: Path | None = None) -> Metric:

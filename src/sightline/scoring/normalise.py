@@ -23,6 +23,14 @@ _CONTRACTED = (
 _CONTRACTIONS = {contraction.replace("'", ""): contraction for contraction in _CONTRACTED.split()}
 
 _VQA_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_ASCII_PUNCTUATION_TO_SPACE = str.maketrans(dict.fromkeys(string.punctuation, " "))
+_CJK_PUNCTUATION = "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～、《》？【】"
+_SLAKE_PUNCTUATION_TO_SPACE = str.maketrans(dict.fromkeys(string.punctuation + _CJK_PUNCTUATION, " "))
+_IN_BRACKETS = (re.compile(r"\([^)]*\)"), re.compile(r"（[^）]*）"))
+_SAY_YES = ("yes", "yeah", "yep", "true", "是", "是的", "有", "包含", "可以", "能", "会", "正常")
+_SAY_NO = ("no", "nope", "false", "否", "不是", "没有", "无", "不包含", "不能", "不会", "不可以", "不正常", "异常")
+_SLAKE_SYNONYMS = dict.fromkeys(_SAY_YES, "yes") | dict.fromkeys(_SAY_NO, "no") | {"x ray": "xray"}
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _COMMA_INSIDE_NUMBER = re.compile(r"\d,\d")
 _PERIOD_BEFORE_NO_DIGIT = re.compile(r"\.(?!\d)")
 
@@ -64,15 +72,45 @@ def llava_med_words(text: str) -> list[str]:
 
     Source: microsoft/LLaVA-Med, llava/eval/run_eval.py (2023).
     """
-    text = text.lower()
+    words = (_NUMBER_WORDS.get(word, word) for word in without_vqa_punctuation(text.lower()).split())
+    return [_CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES]
+
+
+def without_vqa_punctuation(text: str) -> str:
+    """Take punctuation out of a text as the VQA evaluation does, and everyone who took it over from there.
+
+    A mark vanishes where it stands next to a space anywhere in the text, or where the text has a number with a comma;
+    else it becomes a space. Of periods, the first 32 that stand before no digit vanish: the flag of a regular
+    expression was written where a count belongs.
+
+    Source: GT-Vision-Lab/VQA, vqaEval.py; LLaVA-Med's glossary.py and VLMEvalKit's smp/misc.py have it as it is.
+    """
     comma_inside_number = _COMMA_INSIDE_NUMBER.search(text) is not None
     plain = text
     for mark in _VQA_PUNCTUATION:
         vanishes = comma_inside_number or f"{mark} " in text or f" {mark}" in text
         plain = plain.replace(mark, "" if vanishes else " ")
-    plain = _PERIOD_BEFORE_NO_DIGIT.sub("", plain)
-    words = (_NUMBER_WORDS.get(word, word) for word in plain.split())
-    return [_CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES]
+    return _PERIOD_BEFORE_NO_DIGIT.sub("", plain, count=int(re.UNICODE))
+
+
+def medico_agent_answer(text: str) -> str:
+    """Reduce a text as MEDICO-AGENT's notebooks do: lower case, ASCII punctuation to spaces, no articles, no more.
+
+    Unlike `normalise`, an answer "A" is reduced to nothing.
+    """
+    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_ASCII_PUNCTUATION_TO_SPACE)).split())
+
+
+def slake_answer(text: str) -> str:
+    """Reduce a text as lmms-eval's SLAKE task does: no brackets with what is in them, no punctuation, synonyms joined.
+
+    Source: EvolvingLMMs-Lab/lmms-eval, lmms_eval/tasks/slake/utils.py (2026).
+    """
+    plain = text.strip().lower()
+    for in_brackets in _IN_BRACKETS:
+        plain = in_brackets.sub(" ", plain)
+    plain = " ".join(plain.translate(_SLAKE_PUNCTUATION_TO_SPACE).split())
+    return _SLAKE_SYNONYMS.get(plain, plain)
 
 
 def _is_punctuation(character: str) -> bool:

@@ -6,13 +6,17 @@ their sources, stand in docs/metrics.md.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sightline.records import Answer, Sample, Score
 from sightline.scoring.normalise import llava_med_words, normalise, parse_yes_no
 
 YES_NO = frozenset({"yes", "no"})
+TOLERANCE = 0.05
+"""How far two numbers may lie apart to count as the same, in MEDICO-AGENT's notebooks."""
+_NO_PART_OF_A_NUMBER = re.compile(r"[^\d.-]")
 
 
 def is_closed(sample: Sample) -> bool:
@@ -27,6 +31,40 @@ def exact_match(sample: Sample, answer: Answer) -> Score:
     """Score 1 where answer and reference are the same text after `normalise`."""
     said = normalise(answer.text)
     return _scored(sample, "exact_match", float(said == normalise(sample.answer)), parsed=said)
+
+
+def exact_match_numeric(sample: Sample, answer: Answer) -> Score:
+    """Score 1 where answer and reference match exactly, or are the same number to within `TOLERANCE`.
+
+    A number is what is left of a text without everything but digits, points and minus signs, if that is one: "T2" is
+    the number 2, and "2-3 cm" is none.
+
+    Source: MEDICO-AGENT, Test-Model notebooks (2025).
+    """
+    said = normalise(answer.text)
+    right = said == normalise(sample.answer) or is_same_number(sample.answer, answer.text)
+    return _scored(sample, "exact_match_numeric", float(right), parsed=said)
+
+
+def is_same_number(one: str, other: str) -> bool:
+    """Say whether two texts hold the same number, as `exact_match_numeric` reads them."""
+    first, second = _number_in(one), _number_in(other)
+    return first is not None and second is not None and abs(first - second) <= TOLERANCE
+
+
+def token_f1(sample: Sample, answer: Answer) -> Score:
+    """Score an answer by the F1 of its words, each counted as often as it stands there.
+
+    Source: SQuAD evaluation script (Rajpurkar et al. 2016).
+    """
+    value = words_f1(normalise(sample.answer).split(), normalise(answer.text).split())
+    return _scored(sample, "token_f1", value)
+
+
+def words_f1(reference: Sequence[str], said: Sequence[str]) -> float:
+    """Compute the F1 of two bags of words; 1 where both are empty."""
+    shared = (Counter(reference) & Counter(said)).total()
+    return 2 * shared / (len(reference) + len(said)) if reference or said else 1.0
 
 
 def closed_accuracy(sample: Sample, answer: Answer) -> Score:
@@ -95,9 +133,9 @@ def token_overlap(reference: str, answer: str) -> tuple[float, float]:
     Returns:
         precision and recall, in [0, 1].
 
-    Source: microsoft/LLaVA-Med, llava/eval/eval_metrics (2023).
+    Source: microsoft/LLaVA-Med, llava/eval/eval_metrics (2023), which reduces both texts twice.
     """
-    expected, said = Counter(llava_med_words(reference)), Counter(llava_med_words(answer))
+    expected, said = (Counter(llava_med_words(" ".join(llava_med_words(text)))) for text in (reference, answer))
     shared = sum(count for word, count in said.items() if word in expected)
     if shared == 0:
         return 0.0, 0.0
@@ -105,36 +143,16 @@ def token_overlap(reference: str, answer: str) -> tuple[float, float]:
     return shared / said.total(), shared / (shared + missing)
 
 
-def llava_med_closed(sample: Sample, answer: Answer) -> Score:
-    """Score closed questions by LLaVA-Med's rule of December 2023, substrings and all; for comparison only.
-
-    An answer holding neither "yes" nor "no" anywhere is wrong; else it is right where the reference is a
-    substring of it. "normal" and "nodule" hold "no".
-    """
-    if not is_closed(sample):
-        return _open_question(sample, "closed_accuracy")
-    reference, said = " ".join(llava_med_words(sample.answer)), " ".join(llava_med_words(answer.text))
-    right = ("yes" in said or "no" in said) and reference in said
-    return _scored(sample, "closed_accuracy", float(right), parsed=said)
-
-
-def llava_med_first_closed(sample: Sample, answer: Answer) -> Score:
-    """Score closed questions by LLaVA-Med's first rule (August 2023): a wrong yes or no leaves the denominator."""
-    score = llava_med_closed(sample, answer)
-    if score.value == 0.0 and score.parsed is not None and ("yes" in score.parsed or "no" in score.parsed):
-        return Score(
-            sample_id=sample.id,
-            metric="closed_accuracy",
-            outcome="not_applicable",
-            parsed=score.parsed,
-            reason="the first LLaVA-Med rule leaves wrong yes/no answers out",
-        )
-    return score
+def _number_in(text: str) -> float | None:
+    try:
+        return float(_NO_PART_OF_A_NUMBER.sub("", text))
+    except ValueError:
+        return None
 
 
 def _open_tokens(sample: Sample, answer: Answer, metric: str) -> Score:
     if is_closed(sample):
-        return Score(sample_id=sample.id, metric=metric, outcome="not_applicable", reason="a closed question")
+        return _closed_question(sample, metric)
     precision, recall = token_overlap(sample.answer, answer.text)
     f1 = 2 * precision * recall / (precision + recall) if precision else 0.0
     return _scored(sample, metric, recall if metric == "open_recall" else f1)
@@ -151,3 +169,7 @@ def _unparsed(sample: Sample, metric: str, parts: Mapping[str, float] | None = N
 
 def _open_question(sample: Sample, metric: str) -> Score:
     return Score(sample_id=sample.id, metric=metric, outcome="not_applicable", reason="an open question")
+
+
+def _closed_question(sample: Sample, metric: str) -> Score:
+    return Score(sample_id=sample.id, metric=metric, outcome="not_applicable", reason="a closed question")

@@ -29,7 +29,7 @@ from sightline.study.text import (
 )
 from sightline.study.training import Training
 
-UNBUILT_METHODS = ("dpo", "average", "critique", "best_of", "choose")
+UNBUILT_METHODS = ("average", "critique", "best_of", "choose")
 UNBUILT_VALUES = {"offload": ("optimizer", "parameters")}
 UNBUILT_BLOCKS = ("judges",)
 
@@ -218,9 +218,6 @@ def _unbuilt(study: Study) -> Iterable[str]:
         for name, values in UNBUILT_VALUES.items() if run.training else ():
             if (value := getattr(run.training, name)) in values:
                 yield f"{run.name}: {name} = {value!r}"
-    for index, question in enumerate(study.compare):
-        if question.margin is not None:
-            yield f"compare[{index}].margin"
     for block in UNBUILT_BLOCKS:
         if getattr(study, block) != Study.model_fields[block].default:
             yield f"{block}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -200,11 +201,25 @@ class Evaluate(Keys):
         return self
 
 
+def address_fault(server: str) -> str:
+    """Say what is wrong with a server's address, without repeating it; "" where nothing is."""
+    parts = urlsplit(server)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "not an address; write for example http://localhost:8000/v1"
+    if parts.username or parts.password or parts.query or parts.fragment:
+        return (
+            "the address holds a user name, a password or a query, and addresses are written into the study's files; "
+            "put the key into an environment variable and name that as key_env"
+        )
+    return ""
+
+
 class Judge(Keys):
     """A model that scores answers."""
 
     kind: Literal["critic", "pairwise", "medical", "rubric", "shr"] = key()
-    """What it is asked."""
+    """What it is asked: a score out of 100, the better of two answers, findings, marks by a rubric, or sentence by
+    sentence what is made up."""
     server: str | None = key(None, "one of server and base is needed")
     """Address of an OpenAI-compatible server."""
     base: str | None = key(None, "one of server and base is needed")
@@ -214,12 +229,52 @@ class Judge(Keys):
     key_env: str | None = key(None, "no key")
     """Environment variable that holds the key."""
     send_images: bool = key(False, "pictures stay on the machine")
-    """Whether pictures may leave the machine for this server."""
+    """Whether pictures may leave the machine for this server. `critic` and `pairwise` show pictures and need it;
+    `rubric` shows them where it is set."""
+    rubric: str | None = key(None, "sightline's own, see docs/judges.md")
+    """YAML file of criteria, for `kind: rubric`."""
+    against: str = key("base", "the untuned model")
+    """For `kind: pairwise`, the model whose answers it compares with, or `reference`."""
+    parser: Literal["sightline", "original", "first-number"] = key("sightline", "see docs/judges.md")
+    """How replies are read: `original` for `medical` and `shr`, `first-number` for `critic`."""
+    temperature: float = key(0.0, "greedy: the same opinion every time", ge=0)
+    """Sampling temperature of its replies; 0 is greedy."""
+    top_p: float | None = key(None, "all tokens", gt=0, le=1)
+    """Sample among the likeliest tokens that together reach this probability."""
+    max_new_tokens: int | None = key(None, "medical 250, shr 800, rubric 1,024, critic and pairwise 4,096", ge=1)
+    """Longest reply, in tokens."""
+    reasks: int = key(2, "every reply counts as it comes; these are counted apart", ge=0)
+    """How often a reply that cannot be read is asked for again."""
+    audit_rows: int = key(20, "a few calls per row and test, once per judge", ge=0)
+    """Rows with which the judge itself is tested; 0 for no audit."""
+    concurrency: int = key(16, "most servers take as many", ge=1)
+    """Most calls in flight."""
+    requests_per_minute: int | None = key(None, "no limit", ge=1)
+    """Most requests in any minute."""
+    tokens_per_minute: int | None = key(None, "no limit", ge=1)
+    """Most tokens of prompts and replies in any minute, estimated before and corrected after."""
+    timeout_seconds: float = key(120.0, "a long reply of a large model", gt=0)
+    """Longest wait for one reply."""
+    tries: int = key(6, "with waits between, half a minute of faults", ge=1)
+    """How often a call is sent, after 429, 5xx, timeouts and lost connections, before it counts as failed."""
+    input_price: float | None = key(None, "no cost is shown", ge=0)
+    """Price of a million prompt tokens, in your currency."""
+    output_price: float | None = key(None, "no cost is shown", ge=0)
+    """Price of a million reply tokens, in your currency."""
 
     @model_validator(mode="after")
-    def _one_place(self) -> Judge:
+    def _fits_together(self) -> Judge:
         if (self.server is None) == (self.base is None):
             raise ValueError("needs exactly one of server and base")
+        if self.server is not None and (fault := address_fault(self.server)):
+            raise ValueError(f"server: {fault}")
+        if self.server is not None and self.kind in ("critic", "pairwise") and not self.send_images:
+            raise ValueError(f"kind {self.kind} shows its server pictures; allow it with send_images: true")
+        if self.rubric is not None and self.kind != "rubric":
+            raise ValueError(f"rubric goes with kind: rubric, not with {self.kind}")
+        known = {"medical": "original", "shr": "original", "critic": "first-number"}
+        if self.parser not in ("sightline", known.get(self.kind)):
+            raise ValueError(f"parser {self.parser} is not one of kind {self.kind}")
         return self
 
 

@@ -150,11 +150,22 @@ class PreferenceTraining(Training):
     """Peak learning rate."""
     beta: float = key(0.1, "Rafailov et al. 2023, appendix B", gt=0)
     """How strongly the policy is held to the reference."""
-    loss: Literal["sigmoid", "hinge", "ipo"] = key("sigmoid", "Rafailov et al. 2023, equation 7")
-    """Loss on the margin of rewards: DPO's, SLiC's hinge, or IPO's square."""
+    loss: Literal["sigmoid", "sigmoid_norm", "hinge", "ipo"] = key("sigmoid", "Rafailov et al. 2023, equation 7")
+    """Loss on the margin of rewards: DPO's, the same on means over tokens, SLiC's hinge, or IPO's square."""
     label_smoothing: float = key(0.0, "Rafailov et al. 2023", ge=0, lt=0.5)
     """Assumed share of wrongly ordered pairs."""
     sft_weight: float = key(0.0, "Rafailov et al. 2023: no such term", ge=0)
     """Weight of the chosen answer's own loss per token."""
     flip: float = key(0.0, "pairs as the data has them", ge=0, le=1)
     """Share of the pairs reversed before training: a control that should remove the gain."""
+    collapse: float | None = key(2.0, "our own choice: seven times less likely with each token", gt=0)
+    """Stop when, over ten steps, chosen and rejected answers alike are this many nats per token less likely than under
+    the reference; null: never."""
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> PreferenceTraining:
+        if self.label_smoothing and self.loss in ("hinge", "ipo"):
+            raise ValueError(f"label_smoothing is {self.label_smoothing}, and loss: {self.loss} has none")
+        if self.train_on != "answer":
+            raise ValueError(f"train_on is {self.train_on!r}; preferences are between answers")
+        return self

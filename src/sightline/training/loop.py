@@ -7,6 +7,7 @@ alone, drawn row by row, differs with the rows.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -59,6 +60,7 @@ class StepRecord:
         seconds: wall-clock time of the step.
         validation_loss: nats per target, where it was measured after this step.
         stage: of a curriculum, from 1.
+        stopped: why the training ended with this step, where it did not come to its end.
         metrics: what the objective tells of the step, by name.
     """
 
@@ -74,6 +76,7 @@ class StepRecord:
     seconds: float
     validation_loss: float | None = None
     stage: int | None = None
+    stopped: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, Any]:
@@ -104,6 +107,8 @@ def train(
     objective: Objective | None = None,
     stages: Sequence[Stage] = (),
     stage_done: Callable[[int], None] | None = None,
+    validation_objective: Objective | None = None,
+    collapsed: Callable[[Sequence[Mapping[str, Any]]], bool] | None = None,
 ) -> Iterator[StepRecord]:
     """Train whatever parameters of the model require gradients; on exhaustion the model holds the kept weights.
 
@@ -122,6 +127,8 @@ def train(
         stages: a curriculum over the data; by default one stage of all, as long as the settings say.
         stage_done: called with a stage's number when it has ended and another follows; may be called again for the
             same stage when a training is resumed.
+        validation_objective: what is measured on `validation`; `objective` by default.
+        collapsed: given the rows of all steps so far, says whether the training has gone wrong and ends here.
 
     Yields:
         a record per optimizer step; when resuming, of the remaining steps only.
@@ -131,6 +138,7 @@ def train(
         SightlineError: if the loss is no number, naming step and samples.
     """
     objective = objective or Likelihood()
+    validation_objective = validation_objective or objective
     if not data.sequences:
         raise DataError("no samples to train on; look at the data and its `where` and `take`")
     fingerprint = dict(
@@ -223,7 +231,9 @@ def train(
             ended = place.is_last if settings.eval_every else plan.ends_epoch(state.step - 1)
             measured = ended or (settings.eval_every is not None and state.step % settings.eval_every == 0)
             validation_loss = (
-                mean_loss(loaded, validation, row_tokens, accelerator, objective) if measured and validation else None
+                mean_loss(loaded, validation, row_tokens, accelerator, validation_objective)
+                if measured and validation
+                else None
             )
             if validation_loss is not None and validation_loss < (
                 math.inf if state.best_loss is None else state.best_loss
@@ -248,6 +258,8 @@ def train(
             )
             if stage_done and place.is_last and upcoming is not None:
                 stage_done(place.stage)  # before a checkpoint lets the stage be skipped
+            if collapsed and collapsed([*state.rows, record.as_row()]):
+                record, upcoming = dataclasses.replace(record, stopped="collapsed"), None
             state.rows.append(record.as_row())
             if checkpoints and rank == 0 and upcoming is not None and state.step % settings.save_every == 0:
                 state.weights = {name: p.detach() for name, p in parameters.items()}

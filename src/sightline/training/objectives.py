@@ -5,9 +5,9 @@ Shapes: M targets, K branches, N sequences, P pairs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -153,3 +153,23 @@ class Preference:
     def count(self, row: Row) -> float:
         """See `Objective`: the number of pairs."""
         return len(row.branches) / 2
+
+
+COLLAPSE_STEPS = 10
+"""Steps over which the log-ratios are averaged before answers count as collapsed."""
+
+
+def collapsed(rows: Sequence[Mapping[str, Any]], nats_per_token: float) -> bool:
+    """Say whether chosen and rejected answers alike have become much less likely than under the reference.
+
+    Args:
+        rows: what `Preference` told of the steps so far.
+        nats_per_token: how much.
+    """
+    last = rows[-COLLAPSE_STEPS:]
+    if len(last) < COLLAPSE_STEPS:
+        return False
+    return all(
+        sum(row[f"moved_per_token/{side}"] for row in last) / len(last) < -nats_per_token
+        for side in ("chosen", "rejected")
+    )

@@ -14,7 +14,7 @@ from sightline.records import Answer, Sample, Score
 from sightline.scoring.metrics import CLOSED_METRICS, Metric
 from sightline.scoring.normalise import normalise
 from sightline.verdict import statistics
-from sightline.verdict.pairs import ArmScores, combined, number_groups, part_names, score_columns
+from sightline.verdict.columns import ArmScores, combined, group_names, number_groups, part_names, score_columns
 from sightline.verdict.resampling import cluster_bootstrap
 
 
@@ -58,8 +58,34 @@ def describe_arm(
     template: str,
     seed: int,
     alpha: float,
+    groups: Mapping[str, str] | None = None,
+    seen: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Describe a model on a data set: how much was asked, and its value and interval by each metric."""
+    """Describe a model on a data set: how much was asked, and its value and interval by each metric.
+
+    Args:
+        samples: the data set.
+        metrics: in the study's order.
+        scores: metric name to its scores.
+        model: its name.
+        data: the set's name.
+        template: the wording's name.
+        seed: of resampling.
+        alpha: one minus the intervals' coverage.
+        groups: `group_names(samples)`, where the caller has them.
+        seen: sample id to how training has seen it; values without these are given besides.
+    """
+    groups, seen = groups or group_names(samples), seen or {}
+
+    def measure(metric: Metric) -> dict[str, Any]:
+        by_id = scores[metric.name]
+        measured = _measure(groups, metric, by_id, seed=seed, alpha=alpha)
+        clean = {name: score for name, score in by_id.items() if name not in seen}
+        if len(clean) == len(by_id):
+            return measured | {"clean": None}
+        beside = _measure(groups, metric, clean, seed=seed, alpha=alpha)
+        return measured | {"clean": {key: beside[key] for key in ("value", "interval", "num_scored", "num_unparsed")}}
+
     answered = sorted({name for by_id in scores.values() for name in by_id})
     per_image = Counter(sha256 for name in answered for sha256 in {p.sha256 for p in samples[name].pictures})
     return {
@@ -68,13 +94,9 @@ def describe_arm(
         "template": template,
         "num_questions": len(answered),
         "num_images": len(per_image),
-        "num_groups": len(set(number_groups(samples, answered).tolist())),
+        "num_groups": len(set(number_groups(groups, answered).tolist())),
         "max_questions_per_image": max(per_image.values(), default=0),
-        "metrics": {
-            metric.name: _measure(samples, metric, scores[metric.name], seed=seed, alpha=alpha)
-            for metric in metrics
-            if metric.name in scores
-        },
+        "metrics": {metric.name: measure(metric) for metric in metrics if metric.name in scores},
     }
 
 
@@ -108,15 +130,13 @@ def arm_value(metric: Metric, scores: Sequence[Score]) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _measure(
-    samples: Mapping[str, Sample], metric: Metric, by_id: ArmScores, *, seed: int, alpha: float
-) -> dict[str, Any]:
+def _measure(groups: Mapping[str, str], metric: Metric, by_id: ArmScores, *, seed: int, alpha: float) -> dict[str, Any]:
     outcomes = Counter(score.outcome for score in by_id.values())
     counted = {name: score for name, score in by_id.items() if score.outcome in ("scored", "unparsed")}
     scores = list(counted.values())
     interval = None
     if scores:
-        clusters_N = number_groups(samples, list(counted))
+        clusters_N = number_groups(groups, list(counted))
         interval = _interval(metric, scores, clusters_N, seed=seed, alpha=alpha)
     return {
         "value": arm_value(metric, scores),
@@ -127,6 +147,7 @@ def _measure(
         "num_not_applicable": outcomes["not_applicable"],
         "unit": metric.unit,
         "higher_is_better": metric.higher_is_better,
+        "neutral": metric.neutral,
         "title": metric.title,
         "kind": metric.kind,
     }

@@ -13,8 +13,14 @@ from sightline.errors import StudyError
 from sightline.records import Sample, Score
 from sightline.scoring.metrics import Metric
 from sightline.verdict.arms import describe_arm, majority_baselines, scores_by_id
-from sightline.verdict.questions import ALPHA, POWER, Arms, Asked, answer_family, split_name
-from sightline.verdict.sentences import ONE_RUN
+from sightline.verdict.effects import Factorial, factor_effects
+from sightline.verdict.findings import ALPHA, POWER
+from sightline.verdict.pairs import TOKENIZERS
+from sightline.verdict.questions import Arms, Asked, EvaluationSet, answer_family, split_name
+from sightline.verdict.selection import best_of_several
+from sightline.verdict.sentences import ONE_RUN, model_in_words
+from sightline.verdict.wordings import across_wordings
+from sightline.verdict.yes_no import apply_trade_offs, take_apart
 
 BASE = "base"
 
@@ -28,12 +34,14 @@ class Comparison:
         against: likewise.
         by: metric; None is the study's first.
         data: evaluation set; None is each.
+        margin: asks whether `model` is no worse by more than this, in the metric's unit (rates in [0, 1]).
     """
 
     model: str
     against: str
     by: str | None = None
     data: str | None = None
+    margin: float | None = None
 
 
 def compare_models(
@@ -45,6 +53,8 @@ def compare_models(
     stated: Sequence[Comparison],
     seed: int = 0,
     accepted_notes: Sequence[str] = (),
+    seen: Mapping[str, Mapping[str, str]] | None = None,
+    factorials: Sequence[Factorial] = (),
 ) -> dict[str, Any]:
     """Compare models on what they answered, and say what is known.
 
@@ -56,13 +66,15 @@ def compare_models(
         stated: the questions asked before the run. Every model against base is compared besides, as exploratory.
         seed: of sign flips, label swaps and bootstraps.
         accepted_notes: what the reader should know, e.g. faults the study accepted.
+        seen: data set to sample id to how training has seen it; what is not in it is clean.
+        factorials: grids of settings, whose effects are estimated besides.
 
     Returns:
         the content of compare.json, described in design/verdicts.md; the same for the same scores in any order.
 
     Raises:
         DataError: a sample scored twice, or one that is not in the data.
-        StudyError: a comparison by a metric that the study does not measure.
+        StudyError: a comparison by a metric that the study does not measure, or with a margin in points.
     """
     arms: Arms = {
         key: {
@@ -78,15 +90,30 @@ def compare_models(
                 f"compare {comparison.model} against {comparison.against} by {comparison.by!r}: the study measures "
                 f"{', '.join(by_name)}; add it to evaluate.metrics"
             )
+        metric = by_name[comparison.by or metrics[0].name]
+        if comparison.margin is not None and metric.unit == "rate" and comparison.margin >= 1:
+            raise StudyError(
+                f"compare {comparison.model} against {comparison.against}: margin {comparison.margin:g}, and "
+                f"{metric.name} is a rate in [0, 1]; write {comparison.margin / 100:g} for {comparison.margin:g} points"
+            )
+    sets = {name: EvaluationSet.of(rows, (seen or {}).get(name)) for name, rows in samples.items()}
     asked = [
-        Asked(comparison.model, comparison.against, by_name[comparison.by or metrics[0].name], data, template)
-        for comparison in stated
-        for data, template in _places(arms, comparison)
+        Asked(each.model, each.against, by_name[each.by or metrics[0].name], data, template, each.margin)
+        for each in stated
+        for data, template in _places(arms, each)
     ]
-    explored = [question for question in _against_base(arms, metrics) if question not in asked]
-    stated_entries = answer_family(arms, samples, asked, seed=seed)
-    exploratory_entries = answer_family(arms, samples, explored, seed=seed)
-    one_run = any(entry["note"] == ONE_RUN for entry in stated_entries + exploratory_entries)
+    known = [question._replace(margin=None) for question in asked]
+    explored = [question for question in _against_base(arms, metrics) if question not in known]
+    deciding = dict.fromkeys([metrics[0].name, *(question.metric.name for question in asked)]) if metrics else {}
+    candidates = [question for question in (*known, *explored) if question.metric.name in deciding]
+    families, apart = [], []
+    for family in (asked, explored):
+        families.append(answer_family(arms, sets, family, seed=seed))
+        taken_apart = take_apart(arms, sets, family, seed=seed)
+        apply_trade_offs(families[-1], taken_apart)
+        apart += taken_apart
+    entries = [entry for family in families for entry in family]
+    one_run = any(entry["note"] == ONE_RUN for entry in entries)
     return {
         "schema": 1,
         "study": study,
@@ -95,7 +122,16 @@ def compare_models(
         "rule_for_invalid": "wrong",
         "arms": [
             describe_arm(
-                samples[data], metrics, by_metric, model=model, data=data, template=template, seed=seed, alpha=ALPHA
+                samples[data],
+                metrics,
+                by_metric,
+                model=model,
+                data=data,
+                template=template,
+                seed=seed,
+                alpha=ALPHA,
+                groups=sets[data].groups,
+                seen=sets[data].seen,
             )
             for (model, data, template), by_metric in arms.items()
         ],
@@ -104,10 +140,27 @@ def compare_models(
             for data in sorted({data for _, data, _ in arms})
             for baseline in majority_baselines(data, samples[data], metrics)
         ],
-        "stated": stated_entries,
-        "exploratory": exploratory_entries,
-        "notes": [*accepted_notes, *([ONE_RUN] if one_run else [])],
+        "stated": families[0],
+        "exploratory": families[1],
+        "yes_no": apart,
+        "wordings": across_wordings([entry for entry in entries if entry["metric"] in deciding]),
+        "effects": factor_effects(arms, sets, factorials, [by_name[name] for name in deciding], seed=seed),
+        "selection": best_of_several(arms, sets, candidates, seed=seed),
+        "notes": [*accepted_notes, *([ONE_RUN] if one_run else []), *_not_ranked(entries)],
     }
+
+
+def _not_ranked(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say of losses over different tokens that the table of all models does not rank them."""
+    for metric in sorted({entry["metric"] for entry in entries if entry["reason"] == TOKENIZERS}):
+        models = {
+            model_in_words(entry[side])
+            for entry in entries
+            if (entry["metric"], entry["reason"]) == (metric, TOKENIZERS)
+            for side in ("model", "against")
+        }
+        listed = ", ".join(sorted(models))
+        yield f"{metric} of {listed} is per token, and their tokens differ: the values stand side by side, unranked"
 
 
 def _places(arms: Arms, comparison: Comparison) -> list[tuple[str, str]]:

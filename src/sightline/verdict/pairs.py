@@ -7,34 +7,32 @@ Shape suffixes: N questions, G groups, S seeds (training runs), P parts.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sightline.data.groups import picture_groups
 from sightline.records import Sample, Score
 from sightline.scoring.metrics import Metric
-from sightline.scoring.vqa import unparsed_confusion
 from sightline.verdict import statistics
+from sightline.verdict.columns import ArmScores, combined, group_names, number_groups, part_names, score_columns
+from sightline.verdict.margins import MarginTests, Tails, t_tails, tests_of_margin
 from sightline.verdict.resampling import cluster_bootstrap, label_swap_p, sign_flip_p
 from sightline.verdict.sentences import about_images
 
-Rule = Literal["wrong", "left_out", "for_model", "for_against"]
-"""How unparsed answers count: wrong (the primary rule); their questions left out; as they would suit one side best
-(its own right, the other's wrong)."""
-
-RULES: tuple[Rule, ...] = ("wrong", "left_out", "for_model", "for_against")
+Rule = Literal["wrong", "left_out"]
+"""How unparsed answers count: wrong (the primary rule); or their questions left out."""
 
 MIN_GROUPS = 5
 MAX_FAILED = 0.01
 MAX_UNDEFINED = 0.01
-
-ArmScores = Mapping[str, Score]
-"""Sample id to score, for one model, data set, template and metric."""
+TOKENIZERS = "different tokenizers"
+MIN_GROUPS_UNCHECKED = 20
+"""A ratio has no second test against a margin; with fewer groups than this none is claimed to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,7 @@ class Pairs:
         pictures: of each question, by hash.
         model: S rows of N scores.
         against: S rows of N scores.
+        seeds: the training run of each row; rows of one run are averaged, and only runs vary by chance.
         num_failed: questions left out because a scorer failed on one of their answers.
     """
 
@@ -68,6 +67,7 @@ class Pairs:
     pictures: tuple[frozenset[str], ...]
     model: tuple[tuple[Score, ...], ...]
     against: tuple[tuple[Score, ...], ...]
+    seeds: tuple[object, ...]
     num_failed: int
 
     @property
@@ -79,6 +79,22 @@ class Pairs:
     def num_groups(self) -> int:
         """Groups of questions that share no picture."""
         return len(set(self.clusters_N.tolist()))
+
+    def only(self, sample_ids: Collection[str]) -> Pairs:
+        """Keep some of the questions."""
+        keep = [name in sample_ids for name in self.sample_ids]
+
+        def kept(row: Iterable[Any]) -> tuple[Any, ...]:
+            return tuple(itertools.compress(row, keep))
+
+        return replace(
+            self,
+            sample_ids=kept(self.sample_ids),
+            clusters_N=self.clusters_N[keep],
+            pictures=kept(self.pictures),
+            model=tuple(map(kept, self.model)),
+            against=tuple(map(kept, self.against)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +112,7 @@ class Difference:
         method: how the interval was made.
         num_questions: compared.
         num_groups: they form.
+        margin: what a margin adds, where one was stated.
     """
 
     value: float
@@ -108,10 +125,17 @@ class Difference:
     method: str
     num_questions: int
     num_groups: int
+    margin: MarginTests | None = None
 
 
 def pair_scores(
-    samples: Mapping[str, Sample], metric: Metric, model: Sequence[ArmScores], against: Sequence[ArmScores]
+    samples: Mapping[str, Sample],
+    metric: Metric,
+    model: Sequence[ArmScores],
+    against: Sequence[ArmScores],
+    *,
+    groups: Mapping[str, str] | None = None,
+    seeds: Sequence[object] = (),
 ) -> Pairs | Refusal:
     """Match two arms by sample id, never by position.
 
@@ -120,6 +144,8 @@ def pair_scores(
         metric: the scores' metric.
         model: one mapping per training run.
         against: likewise; a single one stands against every run of the other side.
+        groups: `group_names(samples)`, where the caller has them.
+        seeds: the training run of each mapping; each is one of its own by default.
     """
     num_runs = max(len(model), len(against))
     sides = [tuple(side) * (num_runs // len(side)) for side in (model, against)]
@@ -137,81 +163,32 @@ def pair_scores(
     sample_ids = tuple(sorted(anywhere - failed))
     pairs = Pairs(
         sample_ids=sample_ids,
-        clusters_N=number_groups(samples, sample_ids),
+        clusters_N=number_groups(groups or group_names(samples), sample_ids),
         pictures=tuple(frozenset(picture.sha256 for picture in samples[name].pictures) for name in sample_ids),
         model=tuple(tuple(arm[name] for name in sample_ids) for arm in sides[0]),
         against=tuple(tuple(arm[name] for name in sample_ids) for arm in sides[1]),
+        seeds=tuple(seeds) or tuple(range(num_runs)),
         num_failed=len(failed),
     )
     return _unlike(metric, pairs) or pairs
 
 
-def number_groups(samples: Mapping[str, Sample], sample_ids: Sequence[str]) -> np.ndarray:
-    """Number the groups of questions from 0, in the order of the groups' names.
-
-    Args:
-        samples: the whole data set: two questions may belong together through one that is not asked of.
-        sample_ids: the questions.
-
-    Returns:
-        int64[N].
-    """
-    groups = dict(zip(samples, picture_groups(list(samples.values())), strict=True))
-    names = sorted({groups[name] for name in sample_ids})
-    numbers = {name: number for number, name in enumerate(names)}
-    return np.array([numbers[groups[name]] for name in sample_ids], dtype=np.int64)
-
-
-def part_names(metric: Metric, scores: Sequence[Score]) -> tuple[str, ...]:
-    """Name the columns of `score_columns`: every part that any of the scores may bring, sorted."""
-    if metric.kind == "mean":
-        return ("value",)
-    names = {name for score in scores for name in score.parts}
-    for score in scores:
-        if score.outcome == "unparsed":
-            names |= {"tp", "fp", "fn", "tn"}
-            break
-    return tuple(sorted(names))
-
-
-def score_columns(
-    metric: Metric, scores: Sequence[Score], names: Sequence[str], *, unparsed_right: bool | None = None
-) -> np.ndarray:
-    """Turn scores into numbers that can be summed.
-
-    Args:
-        metric: the scores' metric.
-        scores: N, "scored" or "unparsed".
-        names: from `part_names`.
-        unparsed_right: None counts unparsed answers by the primary rule (wrong); else as right or wrong throughout.
-
-    Returns:
-        float64[N, P].
-    """
-    columns_NP = np.zeros((len(scores), len(names)))
-    places = {name: column for column, name in enumerate(names)}
-    for row, score in enumerate(scores):
-        if metric.kind == "mean":
-            right = score.outcome == "unparsed" and unparsed_right is True
-            value = score.value if score.outcome == "scored" else float(right == metric.higher_is_better)
-            columns_NP[row, 0] = math.nan if value is None else value
-            continue
-        parts = score.parts
-        if score.outcome == "unparsed" and unparsed_right is not None:
-            parts = unparsed_confusion(parts, right=unparsed_right)
-        for name, part in parts.items():
-            columns_NP[row, places[name]] = part
-    return columns_NP
-
-
 def estimate_difference(
-    metric: Metric, pairs: Pairs, rule: Rule, *, seed: int = 0, alpha: float = 0.05
+    metric: Metric, pairs: Pairs, rule: Rule, *, seed: int = 0, alpha: float = 0.05, margin: float | None = None
 ) -> Difference | Refusal:
     """Estimate model minus against, with interval and both tests.
 
     Means: clustered t on the paired differences (T1), sign flips of whole groups or McNemar (T2). Ratios: paired
     cluster bootstrap, BCa (T1), label swaps of whole groups (T2). Several training runs: each question's difference
     is averaged over them and the variance between runs is added.
+
+    Args:
+        metric: of the scores.
+        pairs: from `pair_scores`.
+        rule: how unparsed answers count.
+        seed: of everything drawn.
+        alpha: one minus the interval's coverage.
+        margin: tests whether the difference is within it besides, in the metric's unit.
     """
     rows = (*pairs.model, *pairs.against)
     if not any(score.outcome == "scored" for row in rows for score in row):
@@ -227,48 +204,94 @@ def estimate_difference(
         num_images = len(frozenset().union(*itertools.compress(pairs.pictures, keep)))
         return Refusal(f"G < {MIN_GROUPS}", f"the questions are about {about_images(num_images, num_groups)} only")
     names = part_names(metric, [score for row in rows for score in row])
-    right = {"wrong": (None, None), "left_out": (None, None), "for_model": (True, False), "for_against": (False, True)}
     model_SNP, against_SNP = (
-        np.stack([score_columns(metric, row, names, unparsed_right=side)[keep] for row in rows])
-        for rows, side in zip((pairs.model, pairs.against), right[rule], strict=True)
+        np.stack([score_columns(metric, row, names)[keep] for row in side]) for side in (pairs.model, pairs.against)
     )
+    plan = _Plan(metric, clusters_N, num_groups, pairs.seeds, seed, alpha, margin)
     if metric.kind == "mean":
-        return _mean_difference(model_SNP[..., 0], against_SNP[..., 0], clusters_N, seed=seed, alpha=alpha)
-    return _ratio_difference(metric, names, model_SNP, against_SNP, clusters_N, seed=seed, alpha=alpha)
+        return _mean_difference(plan, model_SNP[..., 0], against_SNP[..., 0])
+    return _ratio_difference(plan, names, model_SNP, against_SNP)
+
+
+def bounds_of_unparsed(metric: Metric, pairs: Pairs) -> tuple[float, float] | None:
+    """Compute the difference if unparsed answers had been as they suit one side best: its own right, the other's wrong.
+
+    Returns:
+        the lowest and the highest; None where the metric is undefined there.
+    """
+    names = part_names(metric, [score for row in (*pairs.model, *pairs.against) for score in row])
+
+    def value(rows: tuple[tuple[Score, ...], ...], right: bool) -> float:
+        columns_SNP = np.stack([score_columns(metric, row, names, unparsed_right=right) for row in rows])
+        if metric.kind == "mean":
+            return float(columns_SNP.mean())
+        return float(combined(metric, names, columns_SNP.sum(axis=1)).mean())
+
+    low, high = sorted(value(pairs.model, right) - value(pairs.against, not right) for right in (False, True))
+    return None if math.isnan(low + high) else (low, high)
+
+
+class _Plan(NamedTuple):
+    """How a difference is estimated; see `estimate_difference` and `Pairs`."""
+
+    metric: Metric
+    clusters_N: np.ndarray
+    num_groups: int
+    seeds: tuple[object, ...]
+    seed: int
+    alpha: float
+    margin: float | None
+
+    def run_means(self, values_S: np.ndarray) -> list[float]:
+        """Average rows of one training run; the runs in the order of their first row."""
+        runs = dict.fromkeys(self.seeds)
+        return [float(values_S[[seed == run for seed in self.seeds]].mean()) for run in runs]
 
 
 def _unlike(metric: Metric, pairs: Pairs) -> Refusal | None:
     """Refuse losses over different tokens: their units differ."""
-    if metric.unit != "nats":
+    if metric.unit not in ("nats", "perplexity"):
         return None
     arms = zip(*pairs.model, *pairs.against, strict=True)
     differing = sum(len({score.parts.get("tokens") for score in scores}) > 1 for scores in arms)
     if not differing:
         return None
-    return Refusal("different tokenizers", f"the two count different tokens in {differing} reference answers")
+    return Refusal(TOKENIZERS, f"the two count different tokens in {differing} reference answers")
 
 
-def _mean_difference(
-    model_SN: np.ndarray, against_SN: np.ndarray, clusters_N: np.ndarray, *, seed: int, alpha: float
-) -> Difference | Refusal:
+def _mean_difference(plan: _Plan, model_SN: np.ndarray, against_SN: np.ndarray) -> Difference | Refusal:
     difference_SN = model_SN - against_SN
     difference_N = difference_SN.mean(axis=0)
-    estimate = statistics.clustered_mean(difference_N, clusters_N)
+    estimate = statistics.clustered_mean(difference_N, plan.clusters_N)
     if _vanishes(float(estimate.standard_error), difference_N):
         return _no_variation()
-    num_runs, num_groups = len(difference_SN), int(clusters_N.max()) + 1
+    run_means = plan.run_means(difference_SN.mean(axis=1))
     method = "paired difference, clustered by image (CR1), t"
-    if num_runs > 1:
-        estimate = statistics.add_seed_variance(estimate, difference_SN.mean(axis=1).tolist())
+    if len(run_means) > 1:
+        estimate = statistics.add_seed_variance(estimate, run_means)
         method += ", variance between training runs added"
     binary = bool(np.isin(model_SN, (0.0, 1.0)).all() and np.isin(against_SN, (0.0, 1.0)).all())
-    if num_runs == 1 and binary and num_groups == len(difference_N):
+    sums_G = statistics.cluster_sums(difference_N, plan.clusters_N)
+    if len(difference_SN) == 1 and binary and plan.num_groups == len(difference_N):
         p_check = statistics.mcnemar(int((difference_N > 0).sum()), int((difference_N < 0).sum())).exact
         p_check_method = "McNemar"
     else:
-        p_check = sign_flip_p(statistics.cluster_sums(difference_N, clusters_N), seed=seed)
+        p_check = sign_flip_p(sums_G, seed=plan.seed)
         p_check_method = "sign-flip"
-    low, high = statistics.t_interval(estimate, alpha=alpha)
+    margin = None
+    if plan.margin is not None:
+        most_G = plan.margin * np.bincount(plan.clusters_N)
+        checks = Tails(
+            *(sign_flip_p(moved_G, seed=plan.seed, one_sided=True) for moved_G in (most_G + sums_G, most_G - sums_G))
+        )
+        margin = tests_of_margin(
+            plan.margin,
+            statistics.t_interval(estimate, alpha=2 * plan.alpha),
+            t_tails(estimate, plan.margin),
+            checks,
+            higher_is_better=plan.metric.higher_is_better,
+        )
+    low, high = statistics.t_interval(estimate, alpha=plan.alpha)
     return Difference(
         value=float(estimate.value),
         interval=(float(low), float(high)),
@@ -279,31 +302,26 @@ def _mean_difference(
         p_check_method=p_check_method,
         method=method,
         num_questions=len(difference_N),
-        num_groups=num_groups,
+        num_groups=plan.num_groups,
+        margin=margin,
     )
 
 
 def _ratio_difference(
-    metric: Metric,
-    names: Sequence[str],
-    model_SNP: np.ndarray,
-    against_SNP: np.ndarray,
-    clusters_N: np.ndarray,
-    *,
-    seed: int,
-    alpha: float,
+    plan: _Plan, names: Sequence[str], model_SNP: np.ndarray, against_SNP: np.ndarray
 ) -> Difference | Refusal:
-    num_runs, num_questions, num_parts = model_SNP.shape
-    num_groups = int(clusters_N.max()) + 1
+    num_rows, num_questions, num_parts = model_SNP.shape
 
     def by_group(columns_SNP: np.ndarray) -> np.ndarray:
-        sums_SPG = statistics.cluster_sums(columns_SNP.swapaxes(1, 2), clusters_N)
-        return sums_SPG.reshape(num_runs * num_parts, num_groups).T
+        sums_SPG = statistics.cluster_sums(columns_SNP.swapaxes(1, 2), plan.clusters_N)
+        return sums_SPG.reshape(num_rows * num_parts, plan.num_groups).T
 
     def differences(sums_BC: np.ndarray) -> np.ndarray:
-        """float64[B, 2 * S * P] summed parts to float64[S, B], one row per training run."""
-        sums_BUSP = sums_BC.reshape(len(sums_BC), 2, num_runs, num_parts)
-        values_USB = [[combined(metric, names, sums_BUSP[:, side, run]) for run in range(num_runs)] for side in (0, 1)]
+        """float64[B, 2 * S * P] summed parts to float64[S, B], one row per pair of arms."""
+        sums_BUSP = sums_BC.reshape(len(sums_BC), 2, num_rows, num_parts)
+        values_USB = [
+            [combined(plan.metric, names, sums_BUSP[:, side, row]) for row in range(num_rows)] for side in (0, 1)
+        ]
         return np.array(values_USB[0]) - np.array(values_USB[1])
 
     def average(sums_BC: np.ndarray) -> np.ndarray:
@@ -311,40 +329,44 @@ def _ratio_difference(
 
     model_GC, against_GC = by_group(model_SNP), by_group(against_SNP)
     columns_GC = np.concatenate([model_GC, against_GC], axis=1)
-    run_values_S = differences(columns_GC.sum(axis=0)[None, :])[:, 0]
-    if np.isnan(run_values_S).any():
+    row_values_S = differences(columns_GC.sum(axis=0)[None, :])[:, 0]
+    if np.isnan(row_values_S).any():
         return Refusal("undefined value", "the metric divides by zero for one of the two")
-    bootstrap = cluster_bootstrap(columns_GC, average, seed=seed, alpha=alpha)
+    bootstrap = cluster_bootstrap(columns_GC, average, seed=plan.seed, alpha=plan.alpha)
     if bootstrap.undefined > MAX_UNDEFINED:
         return Refusal("undefined value", f"the metric divides by zero in {bootstrap.undefined:.0%} of the resamples")
-    if _vanishes(bootstrap.standard_error, run_values_S):
+    if _vanishes(bootstrap.standard_error, row_values_S):
         return _no_variation()
-    estimate = statistics.Estimate(bootstrap.value, bootstrap.standard_error, num_groups - 1)
-    interval, p, method = (bootstrap.low, bootstrap.high), bootstrap.p, "paired cluster bootstrap, BCa"
-    if num_runs > 1:
-        estimate = statistics.add_seed_variance(estimate, run_values_S.tolist())
-        low, high = statistics.t_interval(estimate, alpha=alpha)
-        interval, p = (float(low), float(high)), float(statistics.t_p(estimate))
+    estimate = statistics.Estimate(bootstrap.value, bootstrap.standard_error, plan.num_groups - 1)
+    interval, p, method = bootstrap.interval, bootstrap.p, "paired cluster bootstrap, BCa"
+    ends = plan.margin or 0.0
+    tails = Tails(bootstrap.share_below(-ends), 1 - bootstrap.share_below(ends))
+    if len(run_means := plan.run_means(row_values_S)) > 1:
+        estimate = statistics.add_seed_variance(estimate, run_means)
+        interval, p = functools.partial(statistics.t_interval, estimate), float(statistics.t_p(estimate))
         method = "paired cluster bootstrap, t, variance between training runs added"
+        tails = t_tails(estimate, ends)
+    margin = None
+    if plan.margin is not None:
+        checks = tails if plan.num_groups >= MIN_GROUPS_UNCHECKED else Tails(1.0, 1.0)
+        higher_is_better = plan.metric.higher_is_better
+        margin = tests_of_margin(
+            plan.margin, interval(alpha=2 * plan.alpha), tails, checks, higher_is_better=higher_is_better
+        )
+    low, high = interval(alpha=plan.alpha)
     return Difference(
         value=bootstrap.value,
-        interval=interval,
+        interval=(float(low), float(high)),
         standard_error=float(estimate.standard_error),
         degrees_of_freedom=estimate.degrees_of_freedom,
         p=p,
-        p_check=label_swap_p(model_GC, against_GC, average, seed=seed),
+        p_check=label_swap_p(model_GC, against_GC, average, seed=plan.seed),
         p_check_method="label-swap",
         method=method,
         num_questions=num_questions,
-        num_groups=num_groups,
+        num_groups=plan.num_groups,
+        margin=margin,
     )
-
-
-def combined(metric: Metric, names: Sequence[str], sums_BP: np.ndarray) -> np.ndarray:
-    """Combine summed parts, float64[B, P], into a ratio metric's values, float64[B], nan where undefined."""
-    if metric.combine is None:
-        raise ValueError(f"metric {metric.name} is a mean of values and has nothing to combine")
-    return metric.combine({name: sums_BP[:, column] for column, name in enumerate(names)})
 
 
 def _vanishes(standard_error: float, values: np.ndarray) -> bool:

@@ -15,8 +15,9 @@ from sightline.scoring.metrics import Metric
 from sightline.scoring.normalise import normalise
 from sightline.verdict import statistics
 from sightline.verdict.arms import arm_value, scores_by_id
-from sightline.verdict.pairs import ArmScores, Difference, Refusal, estimate_difference, pair_scores
-from sightline.verdict.questions import ALPHA, POWER
+from sightline.verdict.columns import ArmScores
+from sightline.verdict.findings import ALPHA, POWER
+from sightline.verdict.pairs import Difference, Refusal, estimate_difference, pair_scores
 from sightline.verdict.sentences import amount, level, probability
 
 OWN, BLANK, OTHER = "own", "blank", "other"
@@ -170,7 +171,7 @@ def _verdict(metric: Entry, p_adjusted: float) -> str:
     gains = list(metric["gains"].values())
     if any(gain["gain"] is None for gain in gains):
         return UNKNOWN
-    does_as_well = any(_highest(gain) < LITTLE[metric["unit"]] for gain in gains)
+    does_as_well = any(_highest(gain) < LITTLE.get(metric["unit"], 0.0) for gain in gains)
     if p_adjusted < ALPHA and all(gain["gain"] > 0 for gain in gains):
         return HARDLY if does_as_well else MATTERS
     return WITHOUT if does_as_well else UNKNOWN

@@ -2,49 +2,66 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from sightline.records import Sample, Score
+from sightline.records import Sample
 from sightline.scoring.metrics import Metric
 from sightline.verdict import statistics
+from sightline.verdict.columns import ArmScores, group_names
+from sightline.verdict.counts import brief, counts_of, num_unparsed, seen_counts
+from sightline.verdict.findings import ALPHA, MAX_SEEN, POWER, Adjusted, Counting, Finding, adjust, finding, verdict
 from sightline.verdict.pairs import (
-    RULES,
-    ArmScores,
     Difference,
     Pairs,
     Refusal,
     Rule,
+    bounds_of_unparsed,
     estimate_difference,
     pair_scores,
-    part_names,
-    score_columns,
 )
-from sightline.verdict.sentences import DISAGREE, INVALID, ONE_RUN, say
+from sightline.verdict.sentences import LEAKAGE, ONE_RUN, say
 
-ALPHA = 0.05
-POWER = 0.8
-
-COUNTED: tuple[Rule, ...] = ("wrong", "left_out")
-BOUNDS: tuple[Rule, ...] = ("for_model", "for_against")
+COUNTINGS: tuple[Counting, ...] = ("wrong", "left_out", "clean")
 
 Arms = Mapping[tuple[str, str, str], Mapping[str, ArmScores]]
 """(model, data set, template) to metric name to scores."""
 
-Finding = Literal["improved", "regressed", "no detectable difference", "tests disagree", "not estimable"]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluationSet:
+    """What is known of an evaluation set.
+
+    Args:
+        samples: by id.
+        seen: sample id to how training has seen it ("row", "image", "near-duplicate"); clean ones are not in it.
+        groups: sample id to the name of its group, see `columns.group_names`.
+    """
+
+    samples: Mapping[str, Sample]
+    seen: Mapping[str, str]
+    groups: Mapping[str, str]
+
+    @classmethod
+    def of(cls, samples: Mapping[str, Sample], seen: Mapping[str, str] | None = None) -> EvaluationSet:
+        """Find the groups of a set's samples."""
+        return cls(samples, seen or {}, group_names(samples))
+
+
+EMPTY_SET = EvaluationSet({}, {}, {})
 
 
 class Asked(NamedTuple):
-    """A comparison brought to one metric, data set and template."""
+    """A comparison brought to one metric, data set and template; with a margin, it is asked whether that is kept."""
 
     model: str
     against: str
     metric: Metric
     data: str
     template: str
+    margin: float | None = None
 
 
 class Run(NamedTuple):
@@ -64,21 +81,46 @@ class Question:
         runs: pairs of checkpoints it averages over.
         pairs: matched scores, or why there are none.
         differences: by rule for unparsed answers; "wrong" alone where there are none.
+        bounds: the difference whatever unparsed answers had been; None without any.
+        seen: how many questions training has seen, by how.
+        clean: the difference on the others; None where all are clean.
     """
 
     asked: Asked
     runs: tuple[Run, ...]
     pairs: Pairs | Refusal
-    differences: Mapping[Rule, Difference | Refusal]
+    differences: Mapping[Rule, Difference | Refusal] = dataclasses.field(default_factory=dict)
+    bounds: tuple[float, float] | None = None
+    seen: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    clean: Difference | Refusal | None = None
 
     @property
     def difference(self) -> Difference | Refusal:
         """Under the primary rule."""
-        return self.pairs if isinstance(self.pairs, Refusal) else self.differences["wrong"]
+        if isinstance(self.pairs, Refusal):
+            return self.pairs
+        primary = self.differences["wrong"]
+        if isinstance(primary, Difference) and self.is_leaked and isinstance(self.clean, Refusal):
+            num_seen, num_asked = sum(self.seen.values()), len(self.pairs.sample_ids)
+            why = self.clean.reason + f": {self.clean.detail}" * bool(self.clean.detail)
+            return Refusal(LEAKAGE, f"{num_seen:,} of {num_asked:,} questions; of the others nothing is known: {why}")
+        return primary
 
-    def under(self, rule: Rule) -> Difference | Refusal:
-        """Under another rule, the same where it changes nothing."""
-        return self.differences.get(rule, self.difference)
+    @property
+    def is_leaked(self) -> bool:
+        """Whether training has seen so much that the clean questions must bear the verdict out."""
+        return isinstance(self.pairs, Pairs) and sum(self.seen.values()) > MAX_SEEN * len(self.pairs.sample_ids)
+
+    @property
+    def num_runs(self) -> int:
+        """Training runs: seeds."""
+        return len({run.seed for run in self.runs})
+
+    def under(self, counting: Rule | Counting) -> Difference | Refusal:
+        """Under another counting, the same where it changes nothing."""
+        if counting == "clean":
+            return self.clean or self.difference
+        return self.differences.get(counting, self.difference)
 
 
 def split_name(model: str) -> tuple[str, int | None]:
@@ -88,9 +130,21 @@ def split_name(model: str) -> tuple[str, int | None]:
 
 
 def answer_family(
-    arms: Arms, samples: Mapping[str, Mapping[str, Sample]], family: Sequence[Asked], *, seed: int
+    arms: Arms,
+    sets: Mapping[str, EvaluationSet],
+    family: Sequence[Asked],
+    *,
+    seed: int,
+    with_checkpoints: bool = True,
 ) -> list[dict[str, Any]]:
     """Answer a family of questions, corrected together; the single checkpoints of seeded recipes form another.
+
+    Args:
+        arms: everything measured.
+        sets: by name.
+        family: the questions.
+        seed: of everything drawn.
+        with_checkpoints: whether each training run of a recipe gets a verdict of its own.
 
     Returns:
         one entry of compare.json per question, in the order asked.
@@ -98,16 +152,16 @@ def answer_family(
     recipes, checkpoints = [], []
     for asked in family:
         runs = find_runs(arms, asked)
-        recipes.append(_examine(arms, samples.get(asked.data, {}), asked, runs, seed))
-        several = runs if not isinstance(runs, Refusal) and len(runs) > 1 else ()
+        recipes.append(examine(arms, sets.get(asked.data, EMPTY_SET), asked, runs, seed=seed))
+        several = runs if with_checkpoints and not isinstance(runs, Refusal) and len(runs) > 1 else ()
         checkpoints.append(
             [
-                _examine(arms, samples[asked.data], asked._replace(model=run.model, against=run.against), (run,), seed)
+                examine(arms, sets[asked.data], asked._replace(model=run.model, against=run.against), (run,), seed=seed)
                 for run in several
             ]
         )
-    entries = _judge(recipes, seed)
-    singles = iter(_judge([question for group in checkpoints for question in group], seed))
+    entries = judge(recipes, seed=seed)
+    singles = iter(judge([question for group in checkpoints for question in group], seed=seed))
     for entry, group in zip(entries, checkpoints, strict=True):
         entry["checkpoints"] = [next(singles) for _ in group]
     return entries
@@ -139,106 +193,102 @@ def find_runs(arms: Arms, asked: Asked) -> tuple[Run, ...] | Refusal:
     return tuple(Run(seed, name, against[seed]) for seed, name in sorted(model.items(), key=_by_seed))
 
 
-def finding(
-    difference: Difference | Refusal, p_adjusted: float, p_check_adjusted: float, *, metric: Metric, num_runs: int
-) -> Finding:
-    """Say what one way of counting finds: both tests must agree.
-
-    The check cannot see the variance between training runs, so over several runs it may withhold a claim but its
-    disagreement with a cautious interval means nothing.
-    """
-    if isinstance(difference, Refusal):
-        return "not estimable"
-    detected, checked = p_adjusted < ALPHA, p_check_adjusted < ALPHA
-    if detected != checked and (detected or num_runs == 1):
-        return "tests disagree"
-    if not detected:
-        return "no detectable difference"
-    return "improved" if (difference.value > 0) == metric.higher_is_better else "regressed"
-
-
-def verdict(findings: Mapping[Rule, Finding], bounds: Sequence[float]) -> tuple[str, str]:
-    """Turn findings under both countings of unparsed answers into a verdict and, for a borderline one, its reason.
-
-    Args:
-        findings: with unparsed answers counted wrong, and with their questions left out.
-        bounds: the difference if unparsed answers had been whatever suits one side best; none where all were parsed.
-    """
-    primary = findings["wrong"]
-    if primary == "tests disagree":
-        return "borderline", DISAGREE
-    if findings["left_out"] != primary:
-        return "borderline", INVALID
-    if primary in ("improved", "regressed") and bounds and min(bounds) < 0 < max(bounds):
-        return "borderline", INVALID
-    return primary, ""
-
-
 def _by_seed(item: tuple[int | None, str]) -> int:
     return -1 if item[0] is None else item[0]
 
 
-def _examine(
-    arms: Arms, samples: Mapping[str, Sample], asked: Asked, runs: tuple[Run, ...] | Refusal, seed: int
-) -> Question:
-    """Pair the scores of a question and estimate the difference under every rule for unparsed answers."""
+def examine(arms: Arms, data: EvaluationSet, asked: Asked, runs: Sequence[Run] | Refusal, *, seed: int) -> Question:
+    """Pair the scores of a question and estimate the difference under every counting.
+
+    Args:
+        arms: everything measured.
+        data: the question's evaluation set.
+        asked: the question.
+        runs: pairs of checkpoints to average over; those of one seed are one training run.
+        seed: of everything drawn.
+    """
     if isinstance(runs, Refusal):
-        return Question(asked=asked, runs=(), pairs=runs, differences={})
-    place = (asked.data, asked.template)
+        return Question(asked=asked, runs=(), pairs=runs)
+    place, metric, runs = (asked.data, asked.template), asked.metric, tuple(runs)
     names = [name for run in runs for name in (run.model, run.against)]
-    missing = sorted({name for name in names if not arms[name, *place].get(asked.metric.name)})
+    missing = sorted({name for name in names if not arms[name, *place].get(metric.name)})
     if missing:
-        refusal = Refusal("nothing scored", f"no {asked.metric.name} on {asked.data} for {', '.join(missing)}")
-        return Question(asked=asked, runs=runs, pairs=refusal, differences={})
-    model = [arms[run.model, *place][asked.metric.name] for run in runs]
-    against = [arms[run.against, *place][asked.metric.name] for run in runs]
-    pairs = pair_scores(samples, asked.metric, model, against)
-    differences: dict[Rule, Difference | Refusal] = {}
-    if isinstance(pairs, Pairs):
-        rules = RULES if any(_num_unparsed(pairs).values()) else RULES[:1]
-        differences = {rule: estimate_difference(asked.metric, pairs, rule, seed=seed, alpha=ALPHA) for rule in rules}
-    return Question(asked=asked, runs=runs, pairs=pairs, differences=differences)
+        refusal = Refusal("nothing scored", f"no {metric.name} on {asked.data} for {', '.join(missing)}")
+        return Question(asked=asked, runs=runs, pairs=refusal)
+    pairs = pair_scores(
+        data.samples,
+        metric,
+        [arms[run.model, *place][metric.name] for run in runs],
+        [arms[run.against, *place][metric.name] for run in runs],
+        groups=data.groups,
+        seeds=[run.seed for run in runs],
+    )
+    if isinstance(pairs, Refusal):
+        return Question(asked=asked, runs=runs, pairs=pairs)
+
+    def estimate(pairs: Pairs, rule: Rule) -> Difference | Refusal:
+        return estimate_difference(metric, pairs, rule, seed=seed, alpha=ALPHA, margin=asked.margin)
+
+    unparsed = any(num_unparsed(pairs).values())
+    rules: tuple[Rule, ...] = ("wrong", "left_out") if unparsed else ("wrong",)
+    differences: dict[Rule, Difference | Refusal] = {rule: estimate(pairs, rule) for rule in rules}
+    is_known = isinstance(differences["wrong"], Difference)
+    seen, clean = seen_counts(data.seen, pairs), None
+    if seen:
+        unseen = pairs.only([name for name in pairs.sample_ids if name not in data.seen])
+        clean = estimate(unseen, "wrong") if unseen.sample_ids else Refusal("nothing scored", "no question is left")
+    return Question(
+        asked=asked,
+        runs=runs,
+        pairs=pairs,
+        differences=differences,
+        bounds=bounds_of_unparsed(metric, pairs) if unparsed and is_known else None,
+        seen=seen,
+        clean=clean,
+    )
 
 
-def _judge(questions: Sequence[Question], seed: int) -> list[dict[str, Any]]:
+def judge(questions: Sequence[Question], *, seed: int) -> list[dict[str, Any]]:
     """Correct a family for its size, and give each question its verdict and sentence."""
     decidable = [question for question in questions if isinstance(question.difference, Difference)]
-    adjusted = {rule: _adjusted(decidable, rule) for rule in COUNTED}
+    adjusted = {counting: adjust([question.under(counting) for question in decidable]) for counting in COUNTINGS}
     entries = []
     for question in questions:
         entry = _describe(question, seed)
         if question in decidable:
             place = decidable.index(question)
-            entry["p_adjusted"], entry["p_check_adjusted"] = adjusted["wrong"][place]
-            findings: dict[Rule, Finding] = {
-                rule: finding(
-                    question.under(rule),
-                    *adjusted[rule][place],
-                    metric=question.asked.metric,
-                    num_runs=len(question.runs),
-                )
-                for rule in COUNTED
-            }
-            bounds = [question.under(rule) for rule in BOUNDS]
-            values = [bound.value for bound in bounds if isinstance(bound, Difference)]
-            entry["verdict"], entry["reason"] = verdict(findings, values)
+            _decide(question, entry, {counting: adjusted[counting][place] for counting in COUNTINGS})
         entry["sentence"] = say(entry, family_size=len(decidable), alpha=ALPHA, power=POWER)
         entries.append(entry)
     return entries
 
 
-def _adjusted(questions: Sequence[Question], rule: Rule) -> list[tuple[float, float]]:
-    """Adjust both tests within a family, question by question; what cannot be estimated takes no part of alpha."""
-    found = [question.under(rule) for question in questions]
-    p_values = statistics.holm([each.p if isinstance(each, Difference) else 1.0 for each in found])
-    p_checks = statistics.holm([each.p_check if isinstance(each, Difference) else 1.0 for each in found])
-    return list(zip(p_values, p_checks, strict=True))
+def _decide(question: Question, entry: dict[str, Any], adjusted: Mapping[Counting, Adjusted]) -> None:
+    """Fill in what a question's family decides."""
+    metric, margin = question.asked.metric, question.asked.margin
+    primary = adjusted["wrong"]
+    entry["p_adjusted"], entry["p_check_adjusted"] = primary.p, primary.p_check
+    if entry["margin"] is not None:
+        entry["margin"] |= {"not_worse": primary.not_worse and not metric.neutral, "equivalent": primary.equivalent}
+    if entry["seen"] and entry["seen"]["clean"]:
+        entry["seen"]["clean"]["p_adjusted"] = adjusted["clean"].p
+    # What changes nothing about this question must not decide it by changing its family's correction.
+    applies = {"wrong": True, "left_out": "left_out" in question.differences, "clean": question.is_leaked}
+    findings: dict[Counting, Finding] = {
+        counting: finding(question.under(counting), adjusted[counting], metric=metric, num_runs=question.num_runs)
+        for counting in COUNTINGS
+        if applies[counting]
+    }
+    entry["verdict"], entry["reason"] = verdict(findings, question.bounds or (), metric=metric, margin=margin)
 
 
 def _describe(question: Question, seed: int) -> dict[str, Any]:
     """Write a question down as compare.json holds it, its verdict still open."""
     asked, difference = question.asked, question.difference
     known = difference if isinstance(difference, Difference) else None
+    detectable = known and statistics.detectable_difference(
+        known.standard_error, known.degrees_of_freedom, alpha=ALPHA, power=POWER
+    )
     entry: dict[str, Any] = {
         "model": asked.model,
         "against": asked.against,
@@ -251,6 +301,7 @@ def _describe(question: Question, seed: int) -> dict[str, Any]:
         "detail": difference.detail if isinstance(difference, Refusal) else "",
         "unit": asked.metric.unit,
         "higher_is_better": asked.metric.higher_is_better,
+        "neutral": asked.metric.neutral,
         "difference": known and known.value,
         "interval": known and list(known.interval),
         "standard_error": known and known.standard_error,
@@ -260,101 +311,19 @@ def _describe(question: Question, seed: int) -> dict[str, Any]:
         "p_check": known and known.p_check,
         "p_check_adjusted": None,
         "p_check_method": known and known.p_check_method,
-        "detectable": known
-        and statistics.detectable_difference(known.standard_error, known.degrees_of_freedom, alpha=ALPHA, power=POWER),
+        "detectable": detectable,
+        "num_groups_needed": known
+        and detectable
+        and statistics.num_clusters_needed(known.num_groups, detectable, known.value),
+        "margin": known and known.margin and known.margin._asdict() | {"interval": list(known.margin.interval)},
         "method": known and known.method,
         "seed": seed,
-        "seeds": [run.seed for run in question.runs if run.seed is not None],
-        "note": ONE_RUN if len(question.runs) == 1 else "",
-        "by_rule": _by_rule(question),
+        "seeds": sorted({run.seed for run in question.runs if run.seed is not None}),
+        "note": ONE_RUN if question.num_runs == 1 else "",
+        "by_rule": {"left_out": brief(left_out), "bounds": question.bounds and list(question.bounds)}
+        if (left_out := question.differences.get("left_out")) is not None
+        else None,
+        "seen": {"num_seen": dict(question.seen), "clean": brief(question.clean)} if question.seen else None,
         "checkpoints": [],
     }
-    return entry | _counts(question)
-
-
-def _counts(question: Question) -> dict[str, Any]:
-    """Count questions, images, changes and unparsed answers; over several runs, changes are of the average.
-
-    Where no pairs could be made there is nothing to count: None, which is not 0.
-    """
-    pairs = question.pairs
-    if isinstance(pairs, Refusal):
-        return {
-            "num_questions": None,
-            "num_images": None,
-            "num_groups": None,
-            "binary": False,
-            "fixed": None,
-            "broke": None,
-            "fixed_ids": [],
-            "broke_ids": [],
-            "unparsed": {"model": 0, "against": 0},
-            "num_failed": 0,
-        }
-    gain_SN = _goodness(question.asked.metric, pairs.model) - _goodness(question.asked.metric, pairs.against)
-    gain_N = gain_SN.mean(axis=0)
-    fixed_ids = [name for name, gain in zip(pairs.sample_ids, gain_N, strict=True) if gain > 1e-12]
-    broke_ids = [name for name, gain in zip(pairs.sample_ids, gain_N, strict=True) if gain < -1e-12]
-    return {
-        "num_questions": len(pairs.sample_ids),
-        "num_images": pairs.num_images,
-        "num_groups": pairs.num_groups,
-        "binary": len(question.runs) == 1 and bool(np.isin(gain_N, (-1.0, 0.0, 1.0)).all()),
-        "fixed": len(fixed_ids),
-        "broke": len(broke_ids),
-        "fixed_ids": fixed_ids,
-        "broke_ids": broke_ids,
-        "unparsed": _num_unparsed(pairs),
-        "num_failed": pairs.num_failed,
-    }
-
-
-def _goodness(metric: Metric, rows: Sequence[Sequence[Score]]) -> np.ndarray:
-    """Rate each single answer, higher being better; float64[S, N].
-
-    By value where the metric is a mean; right or wrong where it counts true and false positives; else by the
-    answer's own ratio, e.g. its loss per token.
-    """
-    everything = [score for row in rows for score in row]
-    names = part_names(metric, everything)
-    columns_NP = score_columns(metric, everything, names)
-    if metric.kind == "mean":
-        values = columns_NP[:, 0]
-    elif {"tp", "tn", "fp", "fn"}.intersection(names):
-        unparsed = np.array([score.outcome == "unparsed" for score in everything])
-        right = sum(
-            (columns_NP[:, names.index(name)] for name in ("tp", "tn") if name in names), np.zeros(len(unparsed))
-        )
-        values = np.where(unparsed, 0.0, right)
-    else:
-        sums = {name: columns_NP[:, column] for column, name in enumerate(names)}
-        values = np.nan_to_num(metric.combine(sums)) if metric.combine else np.zeros(len(everything))
-    return (values if metric.higher_is_better else -values).reshape(len(rows), -1)
-
-
-def _num_unparsed(pairs: Pairs) -> dict[str, int]:
-    return {
-        side: sum(score.outcome == "unparsed" for row in rows for score in row)
-        for side, rows in (("model", pairs.model), ("against", pairs.against))
-    }
-
-
-def _by_rule(question: Question) -> dict[str, Any] | None:
-    """Give the difference with unparsed answers left out, and the bounds whatever they had been."""
-    if len(question.differences) < len(RULES):
-        return None
-    left_out = question.differences["left_out"]
-    bounds = [question.differences[rule] for rule in ("for_against", "for_model")]
-    known = [each.value for each in bounds if isinstance(each, Difference)]
-    return {
-        "left_out": {
-            "difference": left_out.value,
-            "interval": list(left_out.interval),
-            "p": left_out.p,
-            "num_questions": left_out.num_questions,
-            "num_groups": left_out.num_groups,
-        }
-        if isinstance(left_out, Difference)
-        else None,
-        "bounds": sorted(known) if len(known) == 2 else None,
-    }
+    return entry | counts_of(asked.metric, question.pairs)

@@ -8,9 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sightline.study.names import without_stage
+
 ONE_RUN = "one training run: the verdict is about this checkpoint, not the recipe"
 INVALID = "depends on how invalid answers are counted"
 DISAGREE = "the two tests disagree"
+SEEN = "depends on questions that training has seen"
+LEAKAGE = "leakage > 5% and clean subset too small"
+SMALLER = "significant but smaller than your margin"
+TRADE_OFF = "trade-off"
 FOOTER = "Points are hundredths of the rate; printed numbers are rounded half to even; compare.json holds them in full."
 
 Entry = Mapping[str, Any]
@@ -26,16 +32,32 @@ def say(entry: Entry, *, family_size: int, alpha: float, power: float) -> str:
         power: of the detectable difference.
     """
     sentence = _SAY[entry["verdict"]](entry, family_size, alpha, power)
+    if entry["verdict"] not in ("cannot decide", "borderline") and entry["seen"]:
+        sentence += f" {_clean(entry)}"
     if len(entry["seeds"]) > 1:
         sentence += f" Average over {len(entry['seeds'])} training runs (seeds {', '.join(map(str, entry['seeds']))})."
     return sentence
 
 
+_UNITS = {"rate": "points", "nats": "nats per token", "words": "words per answer", "sd": "standard deviations"}
+
+
 def amount(value: float, unit: str, *, signed: bool = True) -> str:
     """Write a difference: rates as points, losses as nats per token."""
-    if unit == "rate":
-        return f"{_rounded(100 * value, 1, signed)} points"
-    return f"{_rounded(value, 3, signed)} nats per token"
+    decimals, scale = (1, 100) if unit == "rate" else (3, 1)
+    return f"{_rounded(scale * value, decimals, signed)} {_UNITS.get(unit, unit)}"
+
+
+def with_interval(difference: float, interval: Iterable[float], unit: str, *, lower_is_better: bool = False) -> str:
+    """Write a difference with its interval: "+6.7 points (95% CI +3.8 to +9.6)"."""
+    direction = "; lower is better" if lower_is_better else ""
+    return f"{amount(difference, unit)} (95% CI {_ends(interval, unit, ' to ')}{direction})"
+
+
+def model_in_words(model: str) -> str:
+    """Write a model's name as a reader should see it: what a curriculum made on its way says after which stage."""
+    name, stage = without_stage(model)
+    return model if stage is None else f"{name} after stage {stage}"
 
 
 def about_images(num_images: int, num_groups: int) -> str:
@@ -70,8 +92,10 @@ def render_terminal(compare: Entry) -> str:
     for heading, entries in _families(compare):
         lines += ["", heading]
         for entry in entries:
-            lines += [f"  {_subject(entry)}", f"    {entry['sentence']}"]
-            lines += [f"    {checkpoint['model']}: {checkpoint['sentence']}" for checkpoint in entry["checkpoints"]]
+            lines += [f"  {subject(entry)}", f"    {entry['sentence']}"]
+            lines += [f"    {_checkpoint(entry, each)}: {each['sentence']}" for each in entry["checkpoints"]]
+    for heading, sentences in beside(compare):
+        lines += ["", heading, *(f"  {sentence}" for sentence in sentences)]
     rows = list(_arm_rows(compare))
     widths = [max(len(row[column]) for row in [_ARM_HEAD, *rows]) for column in range(len(_ARM_HEAD))]
     lines += ["", "Each model by itself"]
@@ -87,16 +111,85 @@ def comparison_markdown(compare: Entry) -> str:
     for heading, entries in _families(compare):
         lines += ["", f"## {heading}", ""]
         for entry in entries:
-            lines.append(f"- **{_cell(_subject(entry))}**: {_cell(entry['sentence'])}")
-            lines += [f"  - {_cell(each['model'])}: {_cell(each['sentence'])}" for each in entry["checkpoints"]]
+            lines.append(f"- **{_cell(subject(entry))}**: {_cell(entry['sentence'])}")
+            lines += [
+                f"  - {_cell(_checkpoint(entry, each))}: {_cell(each['sentence'])}" for each in entry["checkpoints"]
+            ]
+    for heading, sentences in beside(compare):
+        lines += ["", f"## {heading}", "", *(f"- {_cell(sentence)}" for sentence in sentences)]
     lines += ["", "## Each model by itself", "", f"| {' | '.join(_ARM_HEAD)} |", "|" + "---|" * len(_ARM_HEAD)]
     lines += [f"| {' | '.join(map(_cell, row))} |" for row in _arm_rows(compare)]
     lines += ["", *[f"> {_cell(note)}\n" for note in compare["notes"]], FOOTER]
     return _printable("\n".join(lines)) + "\n"
 
 
+BESIDE = {
+    "yes_no": "Yes/no questions taken apart",
+    "selection": "The best of several",
+    "wordings": "Several wordings",
+    "effects": "What each setting does (exploratory)",
+}
+"""Parts of compare.json that stand beside the verdicts, with their headings; each entry has a title and a sentence."""
+
+
+def beside(compare: Entry) -> Iterable[tuple[str, list[str]]]:
+    """Give what stands beside the verdicts, heading by heading; a compare.json of before has none of it."""
+    for key, heading in BESIDE.items():
+        if entries := compare.get(key):
+            yield heading, [f"{entry['title']}: {entry['sentence']}" for entry in entries]
+
+
+def subject(entry: Entry) -> str:
+    """Say what a question is about: "sft against base, closed_accuracy on phantom.test"."""
+    return f"{model_in_words(entry['model'])} against {model_in_words(entry['against'])}, {measured_by(entry)}"
+
+
+def _checkpoint(entry: Entry, checkpoint: Entry) -> str:
+    against = f" against {checkpoint['against']}" if checkpoint["against"] != entry["against"] else ""
+    return model_in_words(checkpoint["model"]) + against
+
+
+def measured_by(entry: Entry) -> str:
+    """Say by which metric on which data, and in which wording unless it is the plain one."""
+    template = "" if entry.get("template", "plain") == "plain" else f", template {entry['template']}"
+    return f"{entry['metric']} on {entry['data']}{template}"
+
+
 def _clear(entry: Entry, family_size: int, alpha: float, power: float) -> str:
-    return f"{entry['verdict']}: {_difference(entry)}, adjusted p {probability(entry['p_adjusted'])}, {_counts(entry)}."
+    neutral = "; neither direction is better" if entry["neutral"] else ""
+    return (
+        f"{entry['verdict']}: {_difference(entry)}, adjusted p {probability(entry['p_adjusted'])}, "
+        f"{_counts(entry)}{neutral}."
+    )
+
+
+def _smaller(entry: Entry, family_size: int, alpha: float, power: float) -> str:
+    margin = amount(entry["margin"]["margin"], entry["unit"], signed=False)
+    against = model_in_words(entry["against"])
+    if entry["margin"]["equivalent"]:
+        kept = f"equivalent within ±{margin}"
+    elif entry["margin"]["not_worse"]:
+        kept = f"not worse than {against} by {margin}"
+    else:
+        kept = f"whether the difference reaches {margin} is open"
+    return (
+        f"{SMALLER}: {_difference(entry)}, adjusted p {probability(entry['p_adjusted'])}, margin {margin}: {kept}; "
+        f"{_counts(entry)}."
+    )
+
+
+def _equivalent(entry: Entry, family_size: int, alpha: float, power: float) -> str:
+    margin, unit = entry["margin"], entry["unit"]
+    wide = f"{amount(entry['difference'], unit)} (90% CI {_ends(margin['interval'], unit, ' to ')})"
+    return f"equivalent within ±{amount(margin['margin'], unit, signed=False)}: {wide}, {_counts(entry)}."
+
+
+def _not_worse(entry: Entry, family_size: int, alpha: float, power: float) -> str:
+    margin = amount(entry["margin"]["margin"], entry["unit"], signed=False)
+    return (
+        f"not worse than {model_in_words(entry['against'])} by {margin}: {_difference(entry)}, {_counts(entry)}. "
+        f"This is not evidence that it is better."
+    )
 
 
 def _undetected(entry: Entry, family_size: int, alpha: float, power: float) -> str:
@@ -107,29 +200,36 @@ def _undetected(entry: Entry, family_size: int, alpha: float, power: float) -> s
             f" The interval is for this comparison alone; corrected for {family_size} comparisons, "
             f"p {probability(entry['p_adjusted'])}."
         )
+    margin = ""
+    if entry["margin"] is not None:
+        beyond = amount(entry["margin"]["margin"], entry["unit"], signed=False)
+        margin = f" Whether it is worse by {beyond} or more is open."
     return (
-        f"no detectable difference: {_difference(entry)}.{corrected} This test set could only have detected a change "
-        f"of {detectable} or more ({power:.0%} power). This is not evidence that the models are equal."
+        f"no detectable difference: {_difference(entry)}.{corrected}{margin} This test set could only have detected a "
+        f"change of {detectable} or more ({power:.0%} power). This is not evidence that the models are equal."
     )
 
 
 def _borderline(entry: Entry, family_size: int, alpha: float, power: float) -> str:
-    if entry["reason"] != INVALID:
+    if entry["reason"] == DISAGREE:
         check = f"{_TEST_NAMES[entry['p_check_method']]} (adjusted p {probability(entry['p_check_adjusted'])})"
         main = f"the interval's own test (adjusted p {probability(entry['p_adjusted'])})"
         return f"borderline: {DISAGREE}: {_difference(entry)}, {main}, {check}; {_counts(entry)}."
+    if entry["reason"] == SEEN:
+        main = f"{_difference(entry)}, adjusted p {probability(entry['p_adjusted'])}"
+        return f"borderline: {SEEN}: {main} on all, {_counts(entry)}. {_clean(entry)}"
     rules, unit, unparsed = entry["by_rule"], entry["unit"], entry["unparsed"]
     left_out = rules["left_out"]
     valid_only = "no question is left without them"
     if left_out is not None:
-        valid_only = f"left out {_difference({**left_out, 'unit': unit, 'higher_is_better': True})}"
+        valid_only = f"left out {with_interval(left_out['difference'], left_out['interval'], unit)}"
     bounds = ""
     if rules["bounds"] is not None:
-        noun = "points" if unit == "rate" else "nats per token"
-        bounds = f"; between {_ends(rules['bounds'], unit, ' and ')} {noun} whatever they had been"
+        bounds = f"; between {_ends(rules['bounds'], unit, ' and ')} {_UNITS.get(unit, unit)} whatever they had been"
     return (
         f"borderline: {INVALID}: counted wrong {_difference(entry)}, {valid_only}{bounds}; invalid answers: "
-        f"{entry['model']} {unparsed['model']:,}, {entry['against']} {unparsed['against']:,}; {_counts(entry)}."
+        f"{model_in_words(entry['model'])} {unparsed['model']:,}, {model_in_words(entry['against'])} "
+        f"{unparsed['against']:,}; {_counts(entry)}."
     )
 
 
@@ -138,9 +238,24 @@ def _undecided(entry: Entry, family_size: int, alpha: float, power: float) -> st
     return f"cannot decide: {entry['reason']}{detail}."
 
 
+def _clean(entry: Entry) -> str:
+    """Say how many questions training has seen, and what is left of the difference without them."""
+    num_seen = sum(entry["seen"]["num_seen"].values())
+    seen = f"Training has seen {num_seen:,} of the questions or their images"
+    clean = entry["seen"]["clean"]
+    if clean is None:
+        return f"{seen}; of the others alone nothing can be said."
+    rest = with_interval(clean["difference"], clean["interval"], entry["unit"])
+    return f"{seen}; on the other {clean['num_questions']:,}: {rest}, adjusted p {probability(clean['p_adjusted'])}."
+
+
 _SAY = {
     "improved": _clear,
     "regressed": _clear,
+    "changed": _clear,
+    SMALLER: _smaller,
+    "equivalent": _equivalent,
+    "not worse": _not_worse,
     "no detectable difference": _undetected,
     "borderline": _borderline,
     "cannot decide": _undecided,
@@ -156,9 +271,8 @@ _ARM_HEAD = ("model", "data", "metric", "value", "95% interval", "scored", "inva
 
 
 def _difference(entry: Entry) -> str:
-    ends = _ends(entry["interval"], entry["unit"], " to ")
-    direction = "" if entry["higher_is_better"] else "; lower is better"
-    return f"{amount(entry['difference'], entry['unit'])} (95% CI {ends}{direction})"
+    lower_is_better = not entry["higher_is_better"] and not entry["neutral"]
+    return with_interval(entry["difference"], entry["interval"], entry["unit"], lower_is_better=lower_is_better)
 
 
 def _ends(ends: Iterable[float], unit: str, between: str) -> str:
@@ -168,19 +282,16 @@ def _ends(ends: Iterable[float], unit: str, between: str) -> str:
 
 def _counts(entry: Entry) -> str:
     questions = f"{entry['num_questions']:,} question{'s'[: entry['num_questions'] != 1]}"
-    images = about_images(entry["num_images"], entry["num_groups"])
+    asked = f"{questions} on {about_images(entry['num_images'], entry['num_groups'])}"
+    if entry["neutral"]:
+        return asked
     changes = "fixed {:,}, broke {:,}" if entry["binary"] else "better on {:,}, worse on {:,}"
-    return f"{questions} on {images}; {changes.format(entry['fixed'], entry['broke'])}"
+    return f"{asked}; {changes.format(entry['fixed'], entry['broke'])}"
 
 
 def _rounded(value: float, decimals: int, signed: bool) -> str:
     text = f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
     return text.lstrip("+-") if float(text) == 0 else text
-
-
-def _subject(entry: Entry) -> str:
-    template = "" if entry["template"] == "plain" else f", template {entry['template']}"
-    return f"{entry['model']} against {entry['against']}, {entry['metric']} on {entry['data']}{template}"
 
 
 def _families(compare: Entry) -> Iterable[tuple[str, list[Entry]]]:

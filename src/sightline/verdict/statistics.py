@@ -125,6 +125,19 @@ def effective_number(values_N: np.ndarray, clusters_N: np.ndarray) -> float:
     return num_values / max(1.0, clustered / independent)
 
 
+def num_clusters_needed(num_clusters: int, detectable: float, difference: float) -> int | None:
+    """Compute how many such images would find a true difference of this size; None where it is 0.
+
+    The standard error falls with the square root of the number of images.
+
+    Args:
+        num_clusters: images there are.
+        detectable: by `detectable_difference`, with these images.
+        difference: to be found.
+    """
+    return None if difference == 0 else math.ceil(num_clusters * (detectable / difference) ** 2)
+
+
 def wilson_interval(rate: float, number: float, *, alpha: float = 0.05) -> tuple[float, float]:
     """Compute Wilson's score interval of a rate.
 
@@ -165,14 +178,22 @@ def mcnemar(fixed: int, broke: int) -> McNemar:
     return McNemar(min(1.0, 2 * one_sided), 2 * one_sided - float(stats.binom.pmf(fewer, num_changed, 0.5)))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], *, of: Sequence[object] | None = None) -> list[float]:
     """Adjust a family of p values so that the chance of any false alarm in it stays below alpha.
 
-    Source: Holm 1979.
+    Args:
+        p_values: of the family.
+        of: what each p is about, where one thing is tested in several ways of which no two can be false alarms
+            together, such as "is there a difference" and "is it beyond the margin"; each stands alone by default.
+            A thing keeps its share of alpha until all its tests have succeeded.
+
+    Source: Holm 1979; with hypotheses that exclude one another: Shaffer 1986.
     """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted = [1.0] * len(p_values)
     largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+    for rank, index in enumerate(order):
+        num_left = len(order) - rank if of is None else len({of[other] for other in order[rank:]})
+        largest = max(largest, min(1.0, num_left * p_values[index]))
         adjusted[index] = largest
     return adjusted

@@ -1,0 +1,348 @@
+"""A study's judges: opened once, asked about every model's answers, audited, and put beside each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import MissingDataError
+from sightline.generation.calls import Reply, ReplyDecoding, Responder
+from sightline.generation.ledger import Ledger
+from sightline.generation.remote import RemoteEngine, connect
+from sightline.records import Answer, Sample, to_json
+from sightline.runner.display import Display
+from sightline.runner.results import file_name
+from sightline.scoring.critic import critic_kind, pairwise_kind, same_answer
+from sightline.scoring.judge import (
+    Asked,
+    Judgement,
+    Kind,
+    count_outcomes,
+    judge_answers,
+    judge_metric,
+    judgement_row,
+    score_of,
+)
+from sightline.scoring.judge_audit import audit_judge, audit_record
+from sightline.scoring.medical import medical_kind, table_of
+from sightline.scoring.metric import Metric
+from sightline.scoring.rubric import load_rubric, rubric_kind
+from sightline.scoring.shr_judge import shr_kind
+from sightline.storage import canonical_json, json_line, read_jsonl, sha256_of, write_file
+from sightline.study import Judge, model_location
+
+if TYPE_CHECKING:
+    from sightline.runner.make import Shelf
+
+REFERENCE = "reference"
+"""What `against` says where answers are compared with the reference answers."""
+
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJudge:
+    """A judge of a study, ready to be asked; made by `open_judge`.
+
+    Args:
+        name: in the study.
+        settings: its block of the study.
+        kind: what it is asked and how it is understood.
+        decoding: how it replies.
+        responder: who replies.
+        ledger: where its replies are.
+        folder: `judges/NAME` in the study's directory.
+    """
+
+    name: str
+    settings: Judge
+    kind: Kind
+    decoding: ReplyDecoding
+    responder: Responder
+    ledger: Ledger
+    folder: Path
+
+    def judge(
+        self, answers: Sequence[Asked], repeat: int = 0, on_reply: Callable[[Reply], None] | None = None
+    ) -> list[Judgement]:
+        """Have answers judged; as `judge_answers`."""
+        return judge_answers(
+            self.kind,
+            self.responder,
+            answers,
+            decoding=self.decoding,
+            reasks=self.settings.reasks,
+            repeat=repeat,
+            on_reply=on_reply,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Answers of one model to one data set in one wording, with what they answer."""
+
+    data: str
+    template: str
+    samples: Mapping[str, Sample]
+    answers: Sequence[Answer]
+
+
+def kind_of(judge: Judge, folder: Path) -> Kind:
+    """Make what a judge of a study is asked.
+
+    Args:
+        judge: its block.
+        folder: the study file's folder, where a rubric's path starts.
+
+    Raises:
+        SightlineError: the rubric is missing or faulty.
+    """
+    if judge.kind == "medical":
+        return medical_kind(judge.parser)
+    if judge.kind == "critic":
+        return critic_kind(judge.parser)
+    if judge.kind == "pairwise":
+        return pairwise_kind()
+    if judge.kind == "shr":
+        return shr_kind(judge.parser)
+    rubric = load_rubric(folder / judge.rubric if judge.rubric else None)
+    # A local judge sees pictures: they stay on the machine.
+    return rubric_kind(rubric, shows_pictures=judge.send_images or judge.base is not None)
+
+
+def metric_of_judge(name: str, judge: Judge, folder: Path) -> Metric:
+    """Make the metric that a judge of a study is."""
+    return judge_metric(name, kind_of(judge, folder))
+
+
+def judge_origin(name: str, judge: Judge, folder: Path) -> dict[str, str]:
+    """Say what a judge's scores are made from, for manifests: who, which prompt, how read; nothing of how fast."""
+    kind = kind_of(judge, folder)
+    how_fast = {"concurrency", "requests_per_minute", "tokens_per_minute", "timeout_seconds", "tries", "audit_rows"}
+    how_fast |= {"input_price", "output_price", "key_env"}
+    asked = judge.model_dump(mode="json", exclude=how_fast)
+    return {f"judge/{name}": sha256_of(canonical_json([asked, kind.prompt_sha256]))}
+
+
+@contextmanager
+def open_judge(
+    name: str,
+    judge: Judge,
+    *,
+    folder: Path,
+    out: Path,
+    shelf: Shelf | None = None,
+) -> Iterator[OpenJudge]:
+    """Open a judge of a study; its replies are kept in the study's directory, and closed with it.
+
+    Args:
+        name: in the study.
+        judge: its block.
+        folder: the study file's folder.
+        out: the study's directory.
+        shelf: has the model of a local judge; None where every judge is on a server.
+
+    Raises:
+        StudyError: a key is missing from the environment.
+        RefusedError: another process uses the judge's ledger.
+    """
+    kind = kind_of(judge, folder)
+    own = out / "judges" / name
+    ledger = Ledger(own / "calls.jsonl")
+    try:
+        decoding = dataclasses.replace(
+            kind.decoding,
+            max_new_tokens=judge.max_new_tokens or kind.decoding.max_new_tokens,
+            temperature=judge.temperature,
+            top_p=judge.top_p,
+            seed=SEED if judge.temperature > 0 else None,
+        )
+        yield OpenJudge(
+            name=name,
+            settings=judge,
+            kind=kind,
+            decoding=decoding,
+            responder=_responder(judge, ledger, shelf),
+            ledger=ledger,
+            folder=own,
+        )
+    finally:
+        ledger.close()
+
+
+def _responder(judge: Judge, ledger: Ledger, shelf: Shelf | None) -> Responder:
+    if judge.server is not None:
+        return connect(
+            judge.server,
+            judge.model,
+            key_env=judge.key_env,
+            send_images=judge.send_images,
+            ledger=ledger,
+            requests_per_minute=judge.requests_per_minute,
+            tokens_per_minute=judge.tokens_per_minute,
+            concurrency=judge.concurrency,
+            timeout_seconds=judge.timeout_seconds,
+            num_tries=judge.tries,
+        )
+    assert judge.base is not None and shelf is not None, "a judge without a server has a base, and a shelf for it"
+    from sightline.generation.local import knows_pictures, text_engine, text_identity, vision_engine
+    from sightline.models.loading import base_identity
+    from sightline.models.quantize import quantization_of
+
+    location = model_location(shelf.prepared.study, judge.base)
+    if not knows_pictures(location):
+        return text_engine(location, {**text_identity(location), "precision": shelf.used_precision}, ledger)
+    identity = {
+        "base": base_identity(location),
+        "rendering": shelf.family(location).rendering_sha256,
+        "precision": shelf.used_precision,
+        "quantize": str(quantization_of(location, shelf.quantize)),
+    }
+    # The shelf gives it bare each time: between two askings, other models may have been there.
+    return vision_engine(lambda: shelf.base(location), identity, ledger)
+
+
+def judge_model(
+    model: str,
+    judge: OpenJudge,
+    parts: Iterable[Part],
+    *,
+    out: Path,
+    display: Display,
+    rivals: Mapping[tuple[str, str, str, int], str] | None = None,
+) -> int:
+    """Have a model's answers judged: `scores/MODEL/JUDGE.jsonl`, and the judge's words in `judges/JUDGE/MODEL.jsonl`.
+
+    Args:
+        model: whose answers.
+        judge: who judges.
+        parts: the answers, set by set and wording by wording.
+        out: the study's directory.
+        display: where the reader sees it.
+        rivals: for a pairwise judge, what it compares with; see `rival_answers`.
+
+    Returns:
+        Answers for which no reply came after all tries; judging again asks for these alone.
+
+    Raises:
+        ServerDownError: the judge does not answer; no score is written, and what it said is kept.
+    """
+    lines: list[str] = []
+    words: list[str] = []
+    every: list[Judgement] = []
+    for part in parts:
+        judgements = _judge_part(model, judge, part, rivals, display)
+        for answer, judgement in zip(part.answers, judgements, strict=True):
+            place = {"data": part.data, "template": part.template}
+            score = score_of(judgement, judge.name)
+            lines.append(json_line({**to_json(score), **place}))
+            words.append(json_line({**judgement_row(judgement), **place, "k": answer.k}))
+        every += judgements
+    write_file(judge.folder / f"{model}.jsonl", "".join(words))
+    write_file(out / "scores" / model / f"{file_name(judge.name)}.jsonl", "".join(lines))
+    counts = count_outcomes(every)
+    table = {"medical_table": asdict(table_of(every))} if judge.kind.name == "medical" else {}
+    _record(judge, {"models": {model: {**counts, **table}}})
+    display.say(
+        f"{model}: {judge.name} judged {counts['num_judged']} of {len(every)} answers; "
+        f"{counts['num_unreadable']} replies could not be read, {counts['num_failed']} never came"
+    )
+    return counts["num_failed"]
+
+
+def _judge_part(
+    model: str,
+    judge: OpenJudge,
+    part: Part,
+    rivals: Mapping[tuple[str, str, str, int], str] | None,
+    display: Display,
+) -> list[Judgement]:
+    every = []
+    for answer in part.answers:
+        sample = part.samples[answer.sample_id]
+        rival = None
+        if judge.kind.name == "pairwise" and judge.settings.against == REFERENCE:
+            rival = sample.answer
+        elif judge.kind.name == "pairwise":
+            rival = (rivals or {}).get((part.data, part.template, sample.id, answer.k))
+            if rival is None:
+                raise MissingDataError(
+                    f"{judge.name}: {judge.settings.against} has no answer to {sample.origin or sample.id} "
+                    f"({part.data}, {part.template}) to compare {model}'s with; ask it the same"
+                )
+        every.append(Asked(sample=sample, text=answer.text, rival=rival))
+    # Two equal answers are as good as each other, whatever a judge would say.
+    asked = [one for one in every if one.text != one.rival]
+    num_prompts = sum(len(judge.kind.write(one)) for one in asked)
+    with display.bar(f"{model}: {judge.name}, {part.data}", num_prompts, "replies") as bar:
+        judged = iter(judge.judge(asked, on_reply=lambda reply: bar.advance()))
+    return [next(judged) if one.text != one.rival else same_answer(one) for one in every]
+
+
+def rival_answers(out: Path, model: str) -> dict[tuple[str, str, str, int], str]:
+    """Read the answers that a pairwise judge compares with: (data, template, sample, k) to text.
+
+    Raises:
+        MissingDataError: the model has not answered yet.
+    """
+    path = out / "answers" / f"{model}.jsonl"
+    if not path.exists():
+        raise MissingDataError(f"{path}: no answers of {model} to compare with; it must be among the models asked")
+    return {(row["data"], row["template"], row["sample_id"], row["k"]): row["text"] for row in read_jsonl(path)}
+
+
+def audit(judge: OpenJudge, samples: Sequence[Sample], answers: Sequence[Asked]) -> dict[str, Any]:
+    """Test a judge with its study's own rows and put what was found into its record.
+
+    Args:
+        judge: who is tested.
+        samples: rows with reference answers; the first `audit_rows` are taken.
+        answers: real answers of models; likewise.
+
+    Returns:
+        What is in the record under "audit".
+    """
+    num_rows = judge.settings.audit_rows
+    findings = audit_judge(
+        judge.judge, list(samples)[:num_rows], list(answers)[:num_rows], is_pairwise=judge.kind.name == "pairwise"
+    )
+    record = audit_record(findings)
+    _record(judge, {"audit": record})
+    return record
+
+
+def _record(judge: OpenJudge, news: Mapping[str, Any]) -> None:
+    """Bring `judges/NAME/record.json` up to date: everything that belongs to each of its numbers."""
+    path = judge.folder / "record.json"
+    models = read_record(path).get("models", {}) | news.get("models", {})
+    settings, rows = judge.settings, judge.ledger.rows
+    refused = judge.responder.refused if isinstance(judge.responder, RemoteEngine) else {}
+    record = {
+        **read_record(path),
+        "judge": judge.name,
+        "kind": judge.kind.name,
+        "asked": dict(judge.responder.identity),
+        "answered_by": sorted({reply.model for reply in rows if reply.model}),
+        "prompt_sha256": judge.kind.prompt_sha256,
+        "parser": judge.kind.parser,
+        "decoding": asdict(judge.decoding),
+        "shows_pictures": judge.kind.shows_pictures,
+        "reasks": settings.reasks,
+        "has_schema": judge.kind.schema is not None,
+        "num_held_to_schema": sum(reply.structured for reply in rows),
+        "refused_by_server": refused,
+        "spent": asdict(judge.ledger.spent(input_price=settings.input_price, output_price=settings.output_price)),
+        **news,
+        "models": models,
+    }
+    write_file(path, canonical_json(record))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a judge's record; empty where there is none yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

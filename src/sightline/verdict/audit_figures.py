@@ -1,0 +1,139 @@
+"""The figures and headers of a published table, as people write them: percent signs, decimal commas, marks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sightline.data.problems import shown
+from sightline.errors import DataError
+
+CONFUSION_NAMES: Mapping[str, tuple[str, ...]] = {
+    "accuracy": ("accuracy", "acc"),
+    "precision": ("precision", "prec", "ppv"),
+    "recall": ("recall", "sensitivity", "tpr"),
+    "specificity": ("specificity", "tnr"),
+    "f1": ("f1", "f1_score"),
+    "yes_ratio": ("yes_ratio", "yes_rate"),
+    "tp": ("tp", "num_tp"),
+    "fp": ("fp", "num_fp"),
+    "fn": ("fn", "num_fn"),
+    "tn": ("tn", "num_tn"),
+}
+"""Metrics of a yes/no set to the names that columns have; what stands before such a name says which part is meant."""
+
+COUNT_METRICS = ("tp", "fp", "fn", "tn")
+RATE_ENDINGS = ("rate", "ratio", "share", "em", "exact_match", "accuracy", "acc")
+"""How the name of a column ends that holds a share of the questions."""
+
+MISSING = {"", "-", "–", "—", "n/a", "na"}
+"""What stands in a cell without a figure."""
+
+_NUMBER = re.compile(r"([-\u2212]?)(\d{1,12})(?:\.(\d{1,6}))?", re.ASCII)
+_MARKS = re.compile(r"\s*\[([^\]]*)\]\s*$")
+_UNITS = ("percent", "rate", "count", "mean")
+
+
+class Number(NamedTuple):
+    """A figure: `digits` / 10^`decimals`, whether a percent sign follows it, and its text."""
+
+    digits: int
+    decimals: int
+    is_percent: bool
+    text: str
+
+
+class Header(NamedTuple):
+    """A header taken apart: its name, what its marks say, and how it is called in plain words."""
+
+    name: str
+    unit: str
+    of: str | None
+    plain: str
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", name.lower().replace("%", " ").replace("#", " num ")).strip("_")
+
+
+def read_header(header: str, *, file: str) -> Header:
+    """Take a header apart: "correct rate (%) [of valid]" is in percent, and of the column `valid`.
+
+    Raises:
+        DataError: a header that cannot be read, or a mark that says nothing.
+    """
+    if not header or not header.isprintable() or len(header) > 100:
+        raise DataError(f"{file}:1: a column is named {shown(header)}; give it a short name of printable characters")
+    unit, of, name = "percent" if "%" in header else "", None, header
+    if marked := _MARKS.search(header):
+        name = header[: marked.start()].strip()
+        for mark in (mark.strip() for mark in marked[1].split(",")):
+            if mark.startswith("of "):
+                of = mark.removeprefix("of ").strip()
+            elif mark in _UNITS:
+                unit = mark
+            else:
+                raise DataError(
+                    f"{file}:1, column {shown(header)}: [{mark}] says nothing known; write [of COLUMN], or one of "
+                    f"{', '.join(f'[{known}]' for known in _UNITS)}"
+                )
+    plain, name = _plain(name), name.removesuffix("(%)").strip()
+    return Header(name, unit or ("count" if plain.startswith("num_") else ""), of, plain)
+
+
+def read_number(text: str, *, is_size: bool) -> Number | str:
+    """Read a figure; returns what is wrong with it where it is none."""
+    bare = text.strip().replace("\u00a0", "").replace("\u202f", "")
+    is_percent = bare.endswith("%")
+    bare = bare.removesuffix("%").strip()
+    if is_percent and is_size:
+        return "a size is a whole number; write it without %"
+    if "," in bare and "." in bare:
+        thousands = "," if bare.index(",") < bare.index(".") else "."
+        bare = bare.replace(thousands, "").replace(",", ".")
+    elif "," in bare:
+        groups = re.fullmatch(r"-?\d{1,3}(,\d{3})+", bare, re.ASCII)
+        if groups and not is_size:
+            return "a comma before three digits may part thousands or decimals; write a decimal point, or no comma"
+        bare = bare.replace(",", "" if groups else ".")
+    matched = _NUMBER.fullmatch(bare)
+    if not matched:
+        return "write the printed number alone, such as 89.60 or 89.60%"
+    sign, whole, fraction = matched[1], matched[2], matched[3] or ""
+    digits = int(whole + fraction) * (-1 if sign else 1)
+    return Number(digits, len(fraction), is_percent, text.strip())
+
+
+def confusion_metric(plain: str) -> tuple[str, str]:
+    """Split "closed_f1_score" into metric and part."""
+    for metric, names in CONFUSION_NAMES.items():
+        for name in names:
+            if plain == name:
+                return metric, ""
+            if plain.endswith(f"_{name}"):
+                return metric, plain.removesuffix(f"_{name}")
+    return "", ""
+
+
+def unit_of(figures: Sequence[Number], where: str, faults: list[str]) -> str:
+    """Tell percent, rates and counts apart by how they are written; what could be two of them is a fault."""
+    values = [abs(figure.digits) / 10**figure.decimals for figure in figures]
+    if any(figure.is_percent for figure in figures):
+        if not all(figure.is_percent for figure in figures):
+            faults.append(f"{where}: some figures have % and some have not; write all in the same way")
+        return "percent"
+    if not values or (max(values) <= 1 and any(figure.decimals for figure in figures)):
+        return "rate"
+    if not any(figure.decimals for figure in figures):
+        if max(values) > 100:
+            return "count"
+        faults.append(
+            f"{where}: whole numbers may be percent or counts; write 67%, or [count] behind the column's name"
+        )
+    elif any(0 < value < 1 for value in values):
+        low, high = min(value for value in values if value > 0), max(values)
+        faults.append(
+            f"{where}: {low:g} and {high:g} may be rates or percent; write [percent] or [rate] behind the column's name"
+        )
+    return "percent"
