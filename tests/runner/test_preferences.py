@@ -59,6 +59,9 @@ def test_pairs_of_ones_own_come_from_a_file(tmp_path: Path) -> None:
     text = STUDY.replace("{source: builtin:phantom, images: 12, seed: 5,", "{source: pairs.jsonl,")
     pairs = read_data(load_study(write(tmp_path, text))).sets["pairs.train"]
     assert len(pairs) == 6
+    (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(row | {"rejected": "A film."}) for row in rows))
+    tied = text.replace("{source: pairs.jsonl,", "{source: pairs.jsonl, allow_ties: true,")
+    assert len(read_data(load_study(write(tmp_path, tied))).sets["pairs.train"]) == 6
     assert {pair.answer for pair in pairs} == {"A film."}
     assert {pair.rejected for pair in pairs} <= {row["rejected"] for row in rows}
 

@@ -32,6 +32,7 @@ class Source:
         format: see `data.formats.load_source`; so are `subset`, `columns`, `take` and `where`.
         images: folder of the pictures, or the number of pictures to draw.
         seed: of drawn pictures.
+        allow_ties: see `data.preferences.load_pairs`.
     """
 
     location: str
@@ -43,6 +44,7 @@ class Source:
     take: int | None = None
     where: Mapping[str, object] = dataclasses.field(default_factory=dict)
     seed: int = 0
+    allow_ties: bool = False
 
 
 def read_source(source: Source, *, as_pairs: bool = False) -> dict[str, Loaded]:
@@ -70,7 +72,7 @@ def read_source(source: Source, *, as_pairs: bool = False) -> dict[str, Loaded]:
         split: Loaded(
             samples=tuple(pair.as_sample() for pair in held.pairs), problems=held.problems, num_rows=held.num_rows
         )
-        for split, held in load_pairs(source.location, **asked).items()
+        for split, held in load_pairs(source.location, **asked, allow_ties=source.allow_ties).items()
     }
 
 

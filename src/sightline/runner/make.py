@@ -256,11 +256,14 @@ def make_model(
     data = _rendered_set(shelf.prepared, loaded, run.on, settings, hashes)
     measured = any(shelf.prepared.sets[name] for name in run.validation)
     validation = _rendered_set(shelf.prepared, loaded, run.validation, settings, hashes) if measured else None
+    is_main = accelerator is None or accelerator.is_main_process
     objectives: dict[str, Any] = {}
     if isinstance(settings, PreferenceTraining):
-        objectives["objective"] = objective_of(run, shelf, run.on, data, made_from, turn=True)
+        objectives["objective"] = objective_of(run, shelf, run.on, data, made_from, turn=True, keep=is_main)
         if validation:
-            objectives["validation_objective"] = objective_of(run, shelf, run.validation, validation, made_from)
+            objectives["validation_objective"] = objective_of(
+                run, shelf, run.validation, validation, made_from, keep=is_main
+            )
         if settings.collapse is not None:
             objectives["collapsed"] = functools.partial(collapsed, nats_per_token=settings.collapse)
         loaded = shelf.base(shelf.base_of(run.parent))
@@ -281,7 +284,6 @@ def make_model(
         shutil.rmtree(work, ignore_errors=True)
     rows = []
     stages = stages_of(run, shelf.prepared) if settings.stages else []
-    is_main = accelerator is None or accelerator.is_main_process
 
     def stage_done(number: int) -> None:
         if is_main:

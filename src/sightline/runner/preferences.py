@@ -51,6 +51,7 @@ def objective_of(
     made_from: Mapping[str, str],
     *,
     turn: bool = False,
+    keep: bool = True,
 ) -> Preference:
     """Make what a run minimises over some of its pairs, asking the reference about them unless that is done.
 
@@ -61,6 +62,7 @@ def objective_of(
         data: their pairs, rendered.
         made_from: what the run is made from.
         turn: reverse the share of the pairs that the study's `flip` says, by seed and id.
+        keep: write down what the reference thinks; of several processes only one may.
     """
     settings = run.settings
     assert isinstance(settings, PreferenceTraining)
@@ -73,7 +75,8 @@ def objective_of(
     if reference_N is None:
         loaded = shelf.wear(run.parent)
         reference_N = answer_logprobs(loaded, data, row_tokens=row_length(loaded))
-        write_file(file, canonical_json({"made_from": depends, "logprobs": reference_N.tolist()}))
+        if keep:
+            write_file(file, canonical_json({"made_from": depends, "logprobs": reference_N.tolist()}))
     if turn and settings.flip:
         samples = shelf.prepared.samples(names)
         turned = [_share(run.seed or 0, sample.id) < settings.flip for sample in samples]

@@ -109,6 +109,7 @@ def read_data(study: Study) -> Prepared:
             take=block.take,
             where=block.where,
             seed=block.seed,
+            allow_ties=block.allow_ties,
         )
         loaded = prepared.loaded[name] = read_source(source, as_pairs=name in pairs)
         prepared.problems += [problem for part in loaded.values() for problem in part.problems]

@@ -95,6 +95,8 @@ class Data(Keys):
     """First rows of each of the source's splits to keep, after `where`."""
     where: dict[str, str | int | float | bool | list[str | int | float | bool]] = key({}, "every row")
     """Columns with the value, or the list of values, that a row must have."""
+    allow_ties: bool = key(False, "a pair of equal answers teaches nothing")
+    """Keep preference pairs whose chosen answer equals the rejected one."""
     mix: dict[str, Annotated[float, Field(gt=0)]] = key({}, "no mixing")
     """Other sets (`set.split`) in place of a source: how many rows of each, or its share of all, adding up to 1."""
     split: Split = key(DEFAULT_SPLIT, "80/10/10 is common for small sets")

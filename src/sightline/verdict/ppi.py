@@ -13,9 +13,6 @@ import numpy as np
 
 from sightline.verdict.statistics import Estimate, cluster_sums
 
-MIN_LABELS = 50
-"""With fewer labels a judge's score stays "judge score, unvalidated"."""
-
 
 class Corrected(NamedTuple):
     """A mean of labels, as labels and judge together estimate it.
