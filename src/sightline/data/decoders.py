@@ -160,7 +160,7 @@ class _Process:
                 "killed, most likely for want of memory" if -status == signal.SIGKILL else f"ended by signal {-status}"
             )
             return DataError(f"{name}: the process that decoded it was {told}; the same command goes on from here")
-        return RuntimeError(f"{name}: the process that decoded it ended with status {status}")
+        return RuntimeError(f"{name}: the process that decoded it ended with status {status}; what it said is above")
 
 
 def _send(pipe: IO[bytes], source: Source) -> None:

@@ -1,67 +1,21 @@
-"""The commands. Names, options and exit codes are a contract; each command imports what it needs when it runs."""
+"""Commands that take a study file: start one, run it, look at it, try its models."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.errors import SightlineError, StudyError, install_advice
+from sightline.cli.app import AsJson, Overrides, StudyFile, app, missing_extra, print_json
+from sightline.errors import SightlineError, StudyError
 
 if TYPE_CHECKING:
     from sightline.checking.findings import Finding
-
-TRAINING_PACKAGES = ("accelerate", "datasets", "peft", "safetensors", "torch", "transformers")
-"""What the extra `train` brings."""
-
-app = typer.Typer(
-    name="sightline",
-    help="Post-train a vision-language model, and know whether it helped.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-StudyFile = Annotated[Path, typer.Argument(help="A study file, or a study's directory.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key, e.g. --set steps.sft.epochs=1.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
-
-
-def main() -> None:
-    """Run the command line; errors of ours end with their message and their exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
-    # Rows differ in length; without this the memory between them lies idle in pieces. Read when torch first allocates.
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    try:
-        app()
-    except SightlineError as error:
-        print(f"sightline: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except ImportError as error:
-        print(f"sightline: {_missing_extra(error)}", file=sys.stderr)
-        sys.exit(StudyError.exit_code)
-
-
-def _missing_extra(error: ImportError) -> str:
-    """Say what to install where a package of the extra `train` is not there; any other error is raised again."""
-    package = (error.name or "").partition(".")[0]
-    if package not in TRAINING_PACKAGES or importlib.util.find_spec(package) is not None:
-        raise error
-    return f"this needs {package}; {install_advice('train')}"
-
-
-def _interrupted(number: int, _: object) -> None:
-    print("\nsightline: interrupted; the same command goes on from here", file=sys.stderr)
-    sys.exit(128 + number)
 
 
 @app.command()
@@ -115,9 +69,9 @@ def run(
             print(f"no estimate: {error}", file=sys.stderr)
         except ImportError as error:
             estimate = None
-            print(f"no estimate: {_missing_extra(error)}", file=sys.stderr)
+            print(f"no estimate: {missing_extra(error)}", file=sys.stderr)
         if as_json:
-            _print_json({"study": loaded.model_dump(mode="json"), **made, "estimate": estimate and estimate.evidence})
+            print_json({"study": loaded.model_dump(mode="json"), **made, "estimate": estimate and estimate.evidence})
         elif estimate is not None:
             print(f"estimate: {estimate.message}")
         return
@@ -129,7 +83,7 @@ def run(
         return  # under torchrun, one process speaks
     if as_json:
         compare = folder / "compare.json"
-        _print_json({"report": str(report), "compare": json.loads(compare.read_text()) if compare.exists() else None})
+        print_json({"report": str(report), "compare": json.loads(compare.read_text()) if compare.exists() else None})
     else:
         print(report)
 
@@ -161,7 +115,7 @@ def check(
 
         write_file(html, check_page(loaded.name, findings, looking.problems))
     if as_json:
-        _print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
+        print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
         print(_summary(findings) if html is None else f"{_summary(findings)}\n{html}")
     if any(finding.stops for finding in findings):
@@ -219,111 +173,10 @@ def ask(
 
     answers = ask_model(model, image, question, max_new_tokens=max_new_tokens)
     if as_json:
-        _print_json(answers)
+        print_json(answers)
     else:
         for name, text in answers.items():
             print(f"{name}: {text}")
-
-
-@app.command()
-def score(
-    task: Annotated[str, typer.Argument(help="What the answers are scored as: pope, vqa, text or shr.")],
-    answers: Annotated[Path, typer.Option(help="Anyone's answers; for shr, a judgement.json.")],
-    data: Annotated[Path, typer.Option(help="The questions with their reference answers.")],
-    rule: Annotated[str, typer.Option(help="Whose rule; all puts them side by side.")] = "sightline",
-    split: Annotated[str | None, typer.Option(help="Which of the data's own splits was asked.")] = None,
-    questions: Annotated[Path | None, typer.Option(help="The file that the answers' ids point into.")] = None,
-    against: Annotated[Path | None, typer.Option(help="shr: another model's, to be held against.")] = None,
-    out: Annotated[Path | None, typer.Option(help="shr: where judgement.json and metrics.json go.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score anyone's answers, by every known harness's rule."""
-    from sightline.runner.score import score_task
-    from sightline.runner.score_text import render_score
-
-    found = score_task(task, answers, data, rule=rule, split=split, questions=questions, against=against, out=out)
-    if as_json:
-        _print_json(found)
-    else:
-        print(render_score(found), end="")
-
-
-@app.command()
-def compare(
-    runs: Annotated[list[str], typer.Argument(help="A study's directory, or several DIR:MODEL, the baseline first.")],
-    by: Annotated[str | None, typer.Option(help="The metric that decides.")] = None,
-    margin: Annotated[float | None, typer.Option(help="Ask whether no worse by more than this, in its unit.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say what is known of the difference between models."""
-    from sightline.runner.compare import compare_runs
-    from sightline.verdict.sentences import render_terminal
-
-    result = compare_runs(runs, by=by, margin=margin)
-    if as_json:
-        _print_json(result)
-    else:
-        print(render_terminal(result))
-
-
-@app.command()
-def audit(
-    table: Annotated[Path, typer.Argument(help="CSV: model, optionally set, n, positives, images, then the metrics.")],
-    against: Annotated[str | None, typer.Option(help="The model that the others are compared with; the first.")] = None,
-    sd: Annotated[float | None, typer.Option(help="Assumed spread of a question's differences, for means.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say what a published table can and cannot show; a contradiction in it is a result."""
-    from sightline.verdict.audit import audit_table
-    from sightline.verdict.audit_sentences import render_audit
-
-    result = audit_table(table, against=against, sd=sd)
-    if as_json:
-        _print_json(result)
-    else:
-        print(render_audit(result), end="")
-
-
-@app.command()
-def power(
-    questions: Annotated[int | None, typer.Option(help="Questions of the test set.")] = None,
-    images: Annotated[int | None, typer.Option(help="Images they are about; as many as questions by default.")] = None,
-    accuracy: Annotated[float | None, typer.Option(help="Expected of both models, as a rate.")] = None,
-    difference: Annotated[float | None, typer.Option(help="A rate; how many questions would find it?")] = None,
-    discordance: Annotated[
-        float | None, typer.Option(help="Share of questions that one model has right and the other wrong.")
-    ] = None,
-    correlation: Annotated[float | None, typer.Option(help="Of two differences about one image.")] = None,
-    comparisons: Annotated[int, typer.Option(help="Planned, corrected together.")] = 1,
-    as_json: AsJson = False,
-) -> None:
-    """Say what difference a test set can detect, before any GPU hour."""
-    from sightline.verdict.power import plan_test
-
-    plan = plan_test(
-        questions,
-        images,
-        accuracy=accuracy,
-        difference=difference,
-        discordance=discordance,
-        correlation=correlation,
-        num_comparisons=comparisons,
-    )
-    if as_json:
-        _print_json(plan)
-    else:
-        print("\n".join(plan["sentences"]))
-
-
-@app.command()
-def report(
-    directory: Annotated[Path, typer.Argument(help="A study's directory.")],
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Whether pictures go into the report.")] = True,
-) -> None:
-    """Write a study's report anew."""
-    from sightline.report.build import build_report
-
-    print(build_report(directory, with_images=images))
 
 
 @app.command()
@@ -331,8 +184,4 @@ def schema() -> None:
     """Print the study file's JSON schema, so that editors complete it."""
     from sightline.study import json_schema
 
-    _print_json(json_schema())
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    print_json(json_schema())
