@@ -131,16 +131,18 @@ def plan(
     num_steps: int,
     branch_cap: int | None,
     folder: Path,
+    together: int = 1,
 ) -> Workload:
     """Plan the first steps of an epoch with sightline's own sampler, and render their questions.
 
     Args:
         name: for the table.
         questions: all there are.
-        batch_size: questions per optimizer step.
+        batch_size: samples per optimizer step.
         num_steps: optimizer steps; within one epoch, so that no picture is met twice.
         branch_cap: see `Workload`.
         folder: the model's, with template and tokenizer.
+        together: questions that make one sample: 2 for pairs of answers.
 
     Raises:
         ValueError: the questions do not fill so many steps.
@@ -149,13 +151,18 @@ def plan(
 
     samples = [as_sample(number, question) for number, question in enumerate(questions)]
     epoch = plan_epoch(
-        [sample.image_id for sample in samples], batch_size=batch_size, branch_cap=branch_cap, seed=0, epoch=0
+        [sample.image_id for sample in samples[::together]],
+        batch_size=batch_size,
+        branch_cap=branch_cap,
+        seed=0,
+        epoch=0,
     )
-    steps = tuple(epoch[:num_steps])
-    if len(steps) < num_steps or len(steps[-1]) < batch_size:
-        raise ValueError(
-            f"{name}: {len(questions)} questions fill {len(questions) // batch_size} steps of {batch_size}"
-        )
+    if len(epoch) < num_steps or len(epoch[num_steps - 1]) < batch_size:
+        num_samples = len(questions) // together
+        raise ValueError(f"{name}: {num_samples} samples fill {num_samples // batch_size} steps of {batch_size}")
+    steps = tuple(
+        tuple(number * together + part for number in step for part in range(together)) for step in epoch[:num_steps]
+    )
     token_ids, labels = _render({number: samples[number] for step in steps for number in step}, folder)
     return Workload(
         name=name,

@@ -194,3 +194,31 @@ def test_fused_greedy_answers_do_not_depend_on_sharing(tmp_path: Path) -> None:
 
     shared, alone = texts(4096), texts(1)
     assert sum(shared[name] == alone[name] for name in alone) >= len(alone) - 1
+
+
+def num_compiled() -> int:
+    """Count the variants of our kernels that Triton has compiled in this process."""
+    from triton.runtime import JITFunction
+
+    from sightline.models.fused import attention, kernels
+
+    ours = [
+        value for module in (attention, kernels) for value in vars(module).values() if isinstance(value, JITFunction)
+    ]
+    return sum(len(kernel.device_caches[torch.cuda.current_device()][0]) for kernel in ours)
+
+
+def test_rows_of_other_lengths_compile_nothing(tmp_path: Path) -> None:
+    loaded = on_gpu("llava", tmp_path / "model", torch.bfloat16, 0)
+
+    def step(seed: int, num_branches: int) -> int:
+        rows = rows_of(random_sequences(loaded, seed, num_branches), "tree")
+        logprobs_and_gradients(loaded, rows)
+        return sum(map(len, rows))
+
+    for seed in (0, 1):
+        step(seed, 6)
+    after_two = num_compiled()
+    lengths = {step(seed, num_branches) for seed, num_branches in enumerate((1, 2, 3, 5, 9, 17, 33, 4, 7, 12), start=2)}
+    assert len(lengths) > 5
+    assert num_compiled() == after_two > 5

@@ -29,11 +29,11 @@ def arguments(job: Job) -> dict[str, Any]:
     """Give the settings all arms share; whatever else a trainer's configuration has stays at its default."""
     import torch
 
-    rows = min(job.micro_batch, job.rows_per_step)
+    rows = min(job.micro_batch, job.samples_per_step)
     return dict(
         output_dir=str(job.scratch),
         per_device_train_batch_size=rows,
-        gradient_accumulation_steps=job.rows_per_step // rows,
+        gradient_accumulation_steps=job.samples_per_step // rows,
         max_steps=job.num_steps,
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="constant",

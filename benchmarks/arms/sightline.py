@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 from models_of_real_shape import build_model
 from workload import NOT_LEARNT, as_sample
 
-from arms.watch import ALPHA, CLIP, LEARNING_RATE, RANK, Job, Watch, adapter_type
+from arms.watch import ALPHA, BETA, CLIP, LEARNING_RATE, RANK, Job, Watch, adapter_type
 
 
 def train(
@@ -35,11 +36,10 @@ def train(
 
     from sightline.models.adapters import attach_lora
     from sightline.models.loading import load_family, load_model, wrap_model
-    from sightline.study import Training
-    from sightline.training.loop import RenderedSet
+    from sightline.study import PreferenceTraining, Training
+    from sightline.training.batches import RenderedSet
     from sightline.training.loop import train as train_steps
     from sightline.trees.render import render
-    from sightline.trees.sampler import step_rows
 
     family = load_family(str(job.folder))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -54,19 +54,21 @@ def train(
     loaded.features.register([picture for sample in samples for picture in sample.pictures])
     data = RenderedSet(
         sequences=[render(family, s.messages, s.pictures, s.answer, name=s.id) for s in samples],
-        image_ids=[sample.image_id for sample in samples],
+        image_ids=[sample.image_id for sample in (samples[::2] if job.pairs else samples)],
+        together=2 if job.pairs else 1,
     )
+    notes: dict[str, Any] = {}
+    if job.pairs:
+        notes["objective"] = preference(loaded, data, notes)
     attach_lora(loaded, rank=RANK, alpha=ALPHA)
     watch.check_trained(loaded.module)
     for step in job.workload.steps:
         longest = sum(len(data.sequences[number]) for number in step)
-        rows = step_rows(
-            step, rendered=data.sequences.__getitem__, image_ids=data.image_ids, row_tokens=longest, layout=layout
-        )
-        _check(job, rows, step)
-    settings = Training.model_validate(
+        numbers = [number // 2 for number in step[::2]] if job.pairs else step
+        _check(job, data.rows(numbers, row_tokens=longest, layout=layout), step)
+    settings = (PreferenceTraining if job.pairs else Training).model_validate(
         dict(
-            batch_size=len(job.workload.steps[0]),
+            batch_size=job.samples_per_step,
             branch_cap=job.workload.branch_cap,
             row_tokens=row_tokens,
             layout=layout,
@@ -80,12 +82,25 @@ def train(
     )
     losses = []
     watch.begin()
-    for record in train_steps(loaded, data, settings, memory_gib=memory_gib):
+    objective = notes.pop("objective", None)
+    for record in train_steps(loaded, data, settings, memory_gib=memory_gib, objective=objective):
         watch.step_done(num_questions=record.samples, executed_tokens=record.executed_tokens)
         losses.append(record.loss)
     layers = "stock" if loaded.decoder is None else loaded.decoder.kernels.__name__.rpartition(".")[2]
     ran = f"rows of {row_tokens} tokens, {layers}"
-    return {"first_loss": losses[0], "adapters": adapter_type(loaded.module), "pass": ran}
+    return {"first_loss": losses[0], "adapters": adapter_type(loaded.module), "pass": ran, **notes}
+
+
+def preference(loaded: Any, data: Any, notes: dict[str, Any]) -> Any:
+    """Make DPO's objective, asking the reference about every pair, and note how long that took."""
+    from sightline.generation.answering import row_length
+    from sightline.training.objectives import Preference
+    from sightline.training.reference import answer_logprobs
+
+    began = time.perf_counter()
+    reference_N = answer_logprobs(loaded, data, row_tokens=row_length(loaded))
+    notes["reference_seconds"], notes["num_pairs"] = time.perf_counter() - began, len(data)
+    return Preference(reference_N=reference_N, beta=BETA)
 
 
 def _check(job: Job, rows: Any, step: tuple[int, ...]) -> None:

@@ -13,6 +13,8 @@ from workload import NOT_LEARNT, Workload
 RANK, ALPHA = 16, 32
 LEARNING_RATE = 2e-4
 CLIP = 1.0
+BETA = 0.1
+"""Of DPO."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,8 @@ class Job:
         folder: the model's: configuration, tokenizer, processor and, for peers that load by path, weights.
         micro_batch: rows of one forward pass; gradients are accumulated over the rest of the step.
         merged: an image's questions are the turns of one conversation.
+        pairs: samples are pairs of answers, the workload's questions 2p and 2p + 1; peers have a pass's chosen answers
+            first and then its rejected ones.
         num_trained: parameters an arm must train: those of a LoRA adapter on all language linears.
         scratch: a folder for what a trainer insists on writing.
     """
@@ -32,21 +36,28 @@ class Job:
     folder: Path
     micro_batch: int
     merged: bool
+    pairs: bool
     num_trained: int
     scratch: Path
 
     @functools.cached_property
     def rows(self) -> list[tuple[int, ...]]:
         """The questions of every row, in order: one each, or a conversation's."""
+        if self.pairs:
+            size = 2 * min(self.micro_batch, self.samples_per_step)
+            passes = (self.workload.order[start : start + size] for start in range(0, len(self.workload.order), size))
+            return [(number,) for one in passes for number in (*one[0::2], *one[1::2])]
         return self.workload.conversations if self.merged else [(number,) for number in self.workload.order]
 
     @property
-    def rows_per_step(self) -> int:
-        """Rows of an optimizer step; conversations are as many as hold a step's questions on average.
+    def samples_per_step(self) -> int:
+        """What a trainer counts: pairs, or rows; conversations are as many as hold a step's questions on average.
 
         Raises:
             ValueError: a step cannot be divided into forward passes of so many rows.
         """
+        if self.pairs:
+            return len(self.workload.steps[0]) // 2
         per_step = round(len(self.rows) / len(self.workload.steps))
         if not self.merged and per_step % self.micro_batch:
             raise ValueError(f"{per_step} questions a step cannot be divided into passes of {self.micro_batch} rows")
@@ -55,7 +66,7 @@ class Job:
     @property
     def num_steps(self) -> int:
         """Optimizer steps for which there are rows."""
-        return len(self.rows) // self.rows_per_step
+        return len(self.rows) // (self.samples_per_step * (2 if self.pairs else 1))
 
 
 @dataclass(kw_only=True)
@@ -84,10 +95,14 @@ class Watch:
             raise ValueError(f"{found:,} parameters are trained, not {self.job.num_trained:,}")
 
     def follow(self, model: Any) -> None:
-        """Look at every batch that a Hugging Face model is called with."""
+        """Look at every batch that a Hugging Face model is called with to learn from it."""
+        import torch
+
         self.check_trained(model)
 
         def look(module: Any, args: Any, batch: dict[str, Any]) -> None:
+            if not torch.is_grad_enabled():
+                return  # what a reference thinks of the same rows
             self._seen.append(tuple(batch[key].clone() for key in ("input_ids", "attention_mask", "labels")))
 
         model.register_forward_pre_hook(look, with_kwargs=True)
@@ -127,7 +142,7 @@ class Watch:
                 if self.job.workload.token_ids:
                     self._compare(ids[mask].tolist(), targets[mask].tolist())
                 self._num_rows += 1
-        return sum(map(len, self.job.rows[first : self._num_rows]))
+        return sum(map(len, self.job.rows[first : self._num_rows])) // (2 if self.job.pairs else 1)
 
     def _compare(self, token_ids: list[int], labels: list[int]) -> None:
         numbers, workload = self.job.rows[self._num_rows], self.job.workload

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from sightline.generation.answering import Wording, answer_samples, read_partial, render_asked, write_answers
 from sightline.generation.decoding import Leaf, decode_row, reserve_slots
-from sightline.generation.sampling import Decoding, choose_tokens, leaf_generator
+from sightline.generation.sampling import Decoding, token_probabilities
 from sightline.models.forward import stock_inputs
 from sightline.models.loading import LoadedModel
 from sightline.records import Answer, Message, Sample
@@ -116,15 +117,52 @@ def test_sampling_does_not_depend_on_grouping(model: LoadedModel) -> None:
     assert len({together[(samples[0].id, k)] for k in range(3)}) > 1
 
 
-def test_choose_tokens_follows_the_distribution() -> None:
-    logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]])).repeat(4000, 1)
-    generators = [leaf_generator(0, str(number), 0) for number in range(4000)]
-    counts = np.bincount(choose_tokens(logits, Decoding(temperature=1.0), generators), minlength=3)
-    assert np.abs(counts / 4000 - [0.5, 0.3, 0.2]).max() < 0.03
-    two = choose_tokens(logits, Decoding(temperature=1.0, top_k=2), generators)
-    assert set(two) == {0, 1}
-    nucleus = choose_tokens(logits, Decoding(temperature=1.0, top_p=0.5), generators)
-    assert set(nucleus) == {0}
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(None, None), (7, None), (None, 0.6), (7, 0.6), (50, 0.999), (1, None), (None, 1e-9)]
+)
+def test_what_may_be_drawn_is_what_transformers_draws_from(top_k: int | None, top_p: float | None) -> None:
+    from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    logits = torch.randn(5, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
+    warped = TemperatureLogitsWarper(0.7)(None, logits)  # pyright: ignore
+    if top_k is not None:
+        warped = TopKLogitsWarper(top_k)(None, warped)  # pyright: ignore
+    if top_p is not None:
+        warped = TopPLogitsWarper(top_p)(None, warped)  # pyright: ignore
+    found = token_probabilities(logits, Decoding(temperature=0.7, top_k=top_k, top_p=top_p))
+    torch.testing.assert_close(found, warped.softmax(-1), rtol=1e-12, atol=1e-15)
+
+
+def test_answers_are_drawn_as_often_as_they_are_likely(model: LoadedModel) -> None:
+    """Two tokens of each of many answers to one prompt, against the probabilities of a plain forward pass."""
+    num_drawn, decoding = 2000, Decoding(max_new_tokens=2, temperature=0.4)
+    [sample] = samples_about(1, ("how many",))
+    [prompt] = render_asked(model, [sample], Wording())
+    leaves = [Leaf(branch=0, sample_id=sample.id, k=k) for k in range(num_drawn)]
+    drawn = decode_row(model, build_tree([prompt], [0]), leaves, decoding)
+
+    def likely(*said: int) -> np.ndarray:
+        inputs = stock_inputs(model, prompt)
+        more = torch.tensor([said], dtype=torch.int64)
+        for name in inputs.keys() & {"input_ids", "attention_mask"}:
+            inputs[name] = torch.cat([inputs[name], more if name == "input_ids" else torch.ones_like(more)], dim=1)
+        with torch.no_grad():
+            logits = model.inner(**inputs).logits[0, -1]
+        return (logits.double() / decoding.temperature).softmax(-1).numpy()
+
+    def agrees(tokens: list[int], probability: np.ndarray) -> bool:
+        expected = probability * len(tokens)
+        own = expected >= 5
+        assert own.sum() > 3
+        counts = np.bincount(tokens, minlength=len(probability))
+        found = [*counts[own], counts[~own].sum()], [*expected[own], expected[~own].sum()]
+        return chisquare(*found).pvalue > 0.001
+
+    firsts = [tokens[0] for tokens in drawn]
+    assert agrees(firsts, likely())
+    often = max(set(firsts), key=firsts.count)
+    assert agrees([tokens[1] for tokens in drawn if tokens[0] == often], likely(often))
+    assert not agrees(firsts, np.roll(likely(), 1))
 
 
 def test_beams_are_the_stock_search(model: LoadedModel) -> None:

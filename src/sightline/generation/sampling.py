@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.models.forward import on_device
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoding:
@@ -53,14 +55,33 @@ def choose_tokens(logits_NV: Tensor, decoding: Decoding, generators: Sequence[np
     """
     if decoding.temperature == 0:
         return logits_NV.argmax(dim=-1).tolist()
-    probability_NV = torch.softmax(logits_NV.double().cpu() / decoding.temperature, dim=-1)
+    cumulative_NV = token_probabilities(logits_NV, decoding).cumsum(-1)
+    draw_N = np.asarray([generator.random() for generator in generators])
+    wanted_N = on_device(draw_N, logits_NV.device) * cumulative_NV[:, -1]
+    # A token that cannot come adds nothing, so the first place that lies above the draw is never one of those.
+    chosen_N = torch.searchsorted(cumulative_NV, wanted_N[:, None], right=True)
+    return chosen_N.clamp_(max=cumulative_NV.shape[1] - 1)[:, 0].tolist()
+
+
+def token_probabilities(logits_NV: Tensor, decoding: Decoding) -> Tensor:
+    """Say how likely each token is to be drawn: what temperature, then top_k, then top_p leave, as Transformers has it.
+
+    Args:
+        logits_NV: float[N, V].
+        decoding: temperature above 0, top_k and top_p.
+
+    Returns:
+        float64[N, V], in the order of the vocabulary.
+    """
+    probability_NV = torch.softmax(logits_NV.double() / decoding.temperature, dim=-1)
+    if decoding.top_k is None and decoding.top_p is None:
+        return probability_NV
     sorted_NV, order_NV = probability_NV.sort(dim=-1, descending=True, stable=True)
     if decoding.top_k is not None:
         sorted_NV[:, decoding.top_k :] = 0
+        sorted_NV /= sorted_NV.sum(-1, keepdim=True)
     if decoding.top_p is not None:
         before_NV = sorted_NV.cumsum(-1) - sorted_NV
         sorted_NV[before_NV >= decoding.top_p] = 0
-    cumulative_NV = sorted_NV.cumsum(-1)
-    draw_N = torch.tensor([generator.random() for generator in generators], dtype=torch.float64)
-    reached_NV = cumulative_NV > (draw_N * cumulative_NV[:, -1])[:, None]
-    return order_NV.gather(1, reached_NV.int().argmax(-1, keepdim=True))[:, 0].tolist()
+        sorted_NV /= sorted_NV.sum(-1, keepdim=True)
+    return torch.zeros_like(sorted_NV).scatter_(1, order_NV, sorted_NV)
