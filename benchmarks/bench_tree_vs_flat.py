@@ -3,7 +3,8 @@
     python benchmarks/bench_tree_vs_flat.py [--base builtin:tiny | --shape llava-7b] [--batch-size 96] [--out FILE]
 
 Both layouts train a LoRA adapter on the same samples in the same steps; that token ids and targets agree is asserted.
-Each layout takes the row length at which it is fastest here. Layouts alternate, step by step, and the median counts.
+On a CPU, each layout takes the row length at which it is fastest here. Layouts alternate, step by step, and the median
+counts.
 """
 
 from __future__ import annotations

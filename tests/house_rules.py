@@ -37,7 +37,22 @@ ROOMS = (
 OWN_TORCH = {"models", "training", "generation", "serving"}
 """The rooms that may import torch when they are imported; every other room can be imported without it."""
 
-TORCH_MODULES = {f"sightline.runner.{name}" for name in ("ask", "evaluate", "make", "preferences", "show")}
+TORCH_MODULES = {
+    f"sightline.runner.{name}"
+    for name in (
+        "adapters",
+        "ask",
+        "averages",
+        "choices",
+        "evaluate",
+        "make",
+        "parity",
+        "preferences",
+        "self_critique",
+        "show",
+        "train",
+    )
+}
 """The modules of other rooms that run a model, and are imported only by commands that do."""
 
 NEVER_TORCH = {"errors", "records", "storage", "study", "trees", "verdict", "report"}

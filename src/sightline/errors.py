@@ -44,3 +44,8 @@ class RefusedError(SightlineError, ValueError):
     """No honest answer is possible; the message gives the reason."""
 
     exit_code = 3
+
+
+def first_line(error: Exception) -> str:
+    """Shorten what another library says of an error."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from browser.visits import CONTRAST, Visit, elsewhere, runs_out
 from report.fake_study import MODELS, write_study
 from report.hostile_study import write_hostile_study
+from sightline.data.phantom import phantom_samples
 from sightline.report.build import build_report
+from sightline.report.html import FIRST_ROWS
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 from playwright import sync_api
@@ -20,12 +24,19 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_report(write_study(tmp_path_factory.mktemp("study")))
+    return build_report(write_study(tmp_path_factory.mktemp("study")), with_figures=False)
 
 
 @pytest.fixture(scope="module")
 def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_report(write_hostile_study(tmp_path_factory.mktemp("hostile")))
+    return build_report(write_hostile_study(tmp_path_factory.mktemp("hostile")), with_figures=False)
+
+
+@pytest.fixture(scope="module")
+def long_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    samples = phantom_samples(45, seed=4)
+    directory = write_study(tmp_path_factory.mktemp("long"), samples=samples, models={"base": 0.4, "sft": 0.8})
+    return build_report(directory, with_images=False, with_figures=False)
 
 
 def test_the_page_is_quiet_and_asks_for_nothing(browser: sync_api.Browser, report: Path):
@@ -62,7 +73,7 @@ def test_fixed_and_broken_filter_by_comparison(browser: sync_api.Browser, report
 def test_tags_search_and_sort(browser: sync_api.Browser, report: Path):
     visit = Visit(browser, report)
     page, everything = visit.page, visit.shown()
-    page.locator("select[data-tag=answer_type]").select_option("CLOSED")
+    page.locator("select[name='tag:answer_type']").select_option("CLOSED")
     closed = visit.shown()
     assert 0 < len(closed) < len(everything)
     page.keyboard.press("Tab")
@@ -80,6 +91,69 @@ def test_tags_search_and_sort(browser: sync_api.Browser, report: Path):
     assert visit.shown() == everything
 
 
+def _number(page: sync_api.Page, section: str, row: str, column: str) -> sync_api.Locator:
+    """The link in a table's row and column, both by what a reader sees."""
+    table = page.locator(f"#{section} table", has=page.get_by_role("columnheader", name=column, exact=True)).first
+    titles = table.locator("thead th").all_inner_texts()
+    cells = table.locator("tbody tr", has=page.get_by_role("rowheader", name=row, exact=True)).locator("th, td")
+    return cells.nth(titles.index(column)).locator("a")
+
+
+@pytest.mark.parametrize(
+    ("section", "row", "column"),
+    [
+        ("mistakes", "base", "No where yes is right"),
+        ("mistakes", "sft.frozen", "Right"),
+        ("unread", "sft.a8", "Not read"),
+        ("exploratory", "sft.a16", "Fixed"),
+    ],
+)
+def test_a_number_leads_to_exactly_its_answers(
+    browser: sync_api.Browser, report: Path, section: str, row: str, column: str
+):
+    visit = Visit(browser, report)
+    link = _number(visit.page, section, row, column)
+    number = int(link.inner_text().replace(",", ""))
+    link.click()
+    assert number > 0 and len(visit.shown()) == number
+    assert visit.page.evaluate("document.activeElement.matches('#list .row')")
+
+
+def test_a_metrics_value_leads_to_the_questions_it_is_about(browser: sync_api.Browser, report: Path):
+    visit = Visit(browser, report)
+    compare = json.loads((report.parent / "compare.json").read_text(encoding="utf-8"))
+    arm = next(arm for arm in compare["arms"] if arm["model"] == "sft.a8")["metrics"]["closed_accuracy"]
+    row = visit.page.locator("#results .panel", has_text=arm["title"]).locator("tr", has_text="sft.a8")
+    row.locator("a").first.click()
+    assert len(visit.shown()) == arm["num_scored"] + arm["num_unparsed"]
+    assert visit.page.locator("[name=metric]").input_value() == "closed_accuracy"
+    assert visit.page.locator("#controls .set-here").inner_text() == " (2)"
+
+
+def test_rows_join_the_page_as_a_reader_comes_to_them(browser: sync_api.Browser, long_report: Path):
+    page = Visit(browser, long_report).page
+    total = page.evaluate("JSON.parse(document.getElementById('facts').content.textContent).rows.length")
+    assert total > FIRST_ROWS and page.locator("#list .row").count() == FIRST_ROWS
+    page.locator("#list .row").first.focus()
+    page.keyboard.press("End")
+    assert page.locator("#list .row").count() == total
+    assert page.evaluate("document.activeElement === document.querySelector('#list').lastElementChild")
+    page.locator("#controls [name=sort]").select_option("question")
+    assert page.locator("#list .row").count() == FIRST_ROWS
+    page.evaluate("document.getElementById('more').scrollIntoView({behavior: 'instant'})")
+    sync_api.expect(page.locator("#list .row").nth(FIRST_ROWS)).to_be_attached()
+    last = page.evaluate("[...document.querySelectorAll('#list .question')].map(e => e.textContent)")
+    assert last == sorted(last, key=str.lower)
+
+
+def test_a_picture_leads_to_its_own_file(browser: sync_api.Browser, report: Path):
+    page = Visit(browser, report).page
+    with page.context.expect_page() as opened:
+        page.locator("#list .original").first.click()
+    assert opened.value.url.startswith((report.parent / "data" / "pictures").as_uri())
+    assert opened.value.evaluate("document.images[0].naturalWidth") > 0
+
+
 def test_arrow_keys_move_among_the_rows(browser: sync_api.Browser, report: Path):
     page = Visit(browser, report).page
     focused = "[...document.querySelectorAll('#list .row')].indexOf(document.activeElement)"
@@ -94,7 +168,7 @@ def test_everything_can_be_reached_and_has_a_name(browser: sync_api.Browser, rep
     page = Visit(browser, report).page
     unnamed = page.evaluate(
         """[...document.querySelectorAll('select, input, [role=img], [role=region]')]
-           .filter(e => !(e.getAttribute('aria-label') || e.closest('label')?.innerText.trim()))
+           .filter(e => !(e.getAttribute('aria-label') || e.closest('label')?.textContent.trim()))
            .map(e => e.outerHTML.slice(0, 80))"""
     )
     assert unnamed == []
@@ -158,7 +232,8 @@ def test_hostile_data_is_inert(browser: sync_api.Browser, hostile_report: Path):
     assert page.evaluate("window.reached") is None
     assert page.evaluate("document.scripts.length") == 1
     assert page.locator("img, iframe, object, embed, [onerror], [onload], [onmouseover]").count() == 0
-    assert page.locator("a:not([href^='#'])").count() == 0
+    addresses = page.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
+    assert all(re.fullmatch(r"#[a-z]+|data/pictures/[0-9a-f]+\.png", address) for address in addresses)
     assert visit.complaints == []
     assert elsewhere(visit, hostile_report) == []
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 
-from sightline.data.phantom import Category, phantom_descriptions, phantom_pairs, phantom_probes
+from sightline.data.phantom import Category, phantom_descriptions, phantom_pairs, phantom_probes, phantom_samples
 from sightline.data.phantom_drawing import draw_phantom
-from sightline.data.phantom_statements import hallucination_ratio, is_true, things_in
+from sightline.data.phantom_statements import (
+    hallucination_ratio,
+    is_description,
+    is_true,
+    statements,
+    things_in,
+    truth_of,
+)
 
 
 def test_a_true_description_is_true_and_planted_sentences_are_false():
@@ -20,6 +27,30 @@ def test_a_true_description_is_true_and_planted_sentences_are_false():
         assert [is_true(s.text, planted.image.facts) for s in planted.statements] == [
             s.true for s in planted.statements
         ]
+
+
+def test_a_true_description_says_of_every_sentence_what_the_facts_say():
+    for description in phantom_descriptions(60, seed=4):
+        assert is_description(description.text)
+        for statement in statements(description.image.facts):
+            assert truth_of(f" {statement.text.upper()} ", description.text) is statement.true
+
+
+def test_what_is_said_of_another_kind_of_picture_is_false_unless_it_denies():
+    described = phantom_descriptions(40, seed=4)
+    chart = next(d.text for d in described if d.text.startswith("This is a line chart"))
+    chest = next(d.text for d in described if d.text.startswith("The heart"))
+    assert truth_of("The heart is enlarged", chart) is False and truth_of("There is no effusion.", chart) is None
+    assert truth_of("The red bar is the tallest.", chart) is False
+    assert truth_of("This is a bar chart.", chest) is False and truth_of("There is no dashed line.", chest) is None
+    assert truth_of("The patient is cheerful.", chest) is None
+    assert not is_description("The heart is enlarged. The patient is cheerful.") and not is_description("left")
+
+
+def test_probes_are_subsets_of_phantom():
+    for category in ("random", "popular", "adversarial"):
+        asked = phantom_samples(5, seed=3, first_index=2, subset=f"probes-{category}")
+        assert asked == phantom_probes(5, category=category, seed=3, first_index=2)
 
 
 def test_what_phantom_never_says_has_no_truth():

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sightline.data.phantom import phantom_samples
 from sightline.errors import StudyError
 from sightline.generation.answering import answer_samples
-from sightline.generation.calls import Call, ReplyDecoding
+from sightline.generation.calls import TOO_LONG, Call, ReplyDecoding
 from sightline.generation.ledger import Ledger
 from sightline.generation.local import LocalEngine, knows_pictures, text_engine, text_identity, vision_engine
 from sightline.generation.sampling import Decoding
@@ -66,6 +66,18 @@ def engine_of(kind: str, tiny: LoadedModel, text_model: Path, ledger: Ledger | N
     if kind == "vision":
         return vision_engine(lambda: tiny, IDENTITY, ledger)
     return text_engine(str(text_model), {"base": "text"}, ledger)
+
+
+@pytest.mark.parametrize("kind", ["vision", "text"])
+def test_a_prompt_beyond_the_context_has_an_empty_reply_and_the_others_are_asked(
+    kind: str, tiny: LoadedModel, text_model: Path
+):
+    calls = [Call(name="short", text="Is it so?"), Call(name="long", text="no " * 3000)]
+    short, long = engine_of(kind, tiny, text_model).ask(calls, SHORT)
+    assert (long.outcome, long.text, long.finish_reason) == ("answered", "", TOO_LONG)
+    assert short.num_completion_tokens and short.finish_reason != TOO_LONG
+    [alone] = engine_of(kind, tiny, text_model).ask(calls[1:], SHORT)
+    assert alone.finish_reason == TOO_LONG
 
 
 @pytest.mark.parametrize("kind", ["vision", "text"])

@@ -23,7 +23,7 @@ from sightline.generation import retries
 from sightline.generation.calls import Call, ReplyDecoding, without_thoughts
 from sightline.generation.ledger import Ledger
 from sightline.generation.pace import Pace
-from sightline.generation.remote import RemoteEngine, connect
+from sightline.generation.remote import RemoteEngine, connect, run_to_the_end
 from sightline.generation.retries import ServerDownError, asked_wait
 from sightline.records import Picture
 
@@ -281,7 +281,7 @@ def test_no_window_holds_more_than_the_limit(limit: dict[str, int], most: int):
     async def send_all() -> None:
         await asyncio.gather(*(send() for _ in range(16)))
 
-    asyncio.run(send_all())
+    run_to_the_end(send_all())
     assert all(sum(at <= other < at + 0.2 for other in times) <= most for at in times)
     assert times[-1] - times[0] < 0.2 * 16 / most + 0.3
 
@@ -298,7 +298,7 @@ def test_it_runs_where_a_loop_runs_already(serve: Serve):
     async def in_a_notebook() -> str:
         return engine_of(serve()).ask(calls(1), GREEDY)[0].text
 
-    assert asyncio.run(in_a_notebook()) == "question 0"
+    assert run_to_the_end(in_a_notebook()) == "question 0"
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,9 @@ def test_names_of_qwen_before_transformers_4_52(tmp_path: Path, family: str) -> 
 
 
 def test_a_vision_tower_of_older_names(tmp_path: Path) -> None:
-    expected = stored_adapter(tmp_path / "a", train=["projector"], targets=r".*\.(q_proj|v_proj)")
+    expected = stored_adapter(
+        tmp_path / "a", train=["projector"], targets=r".*(vision_tower|language_model).*\.(q_proj|v_proj)"
+    )
     rename(tmp_path / "a", before_4_52_llava)
     configure(tmp_path / "a", target_modules=["q_proj", "v_proj"], modules_to_save=["multi_modal_projector"])
     assert torch.equal(answers(loaded_with(tmp_path / "a")), expected)
@@ -253,3 +255,14 @@ def test_an_adapter_that_cannot_be_had_says_where_to_get_it(monkeypatch: pytest.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(MissingDataError, match="'owner/no-such-adapter' is no folder here and could not be fetched"):
         fetch_adapter("owner/no-such-adapter")
+
+
+@pytest.mark.parametrize("kept", [2, 14])
+def test_half_an_adapter_for_all_linear_layers_is_none(tmp_path: Path, kept: int) -> None:
+    stored_adapter(tmp_path / "a")
+    configure(tmp_path / "a", target_modules="all-linear")
+    file = tmp_path / "a" / ADAPTER_FILES[1]
+    tensors = dict(sorted(load_file(file).items())[:kept])
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(CorruptError, match="and there are no tensors for it"):
+        loaded_with(tmp_path / "a")

@@ -14,14 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sightline.errors import CorruptError, UnsupportedModelError
-from sightline.models.adapters import (
-    ADAPTER_FILES,
-    adapter_weights,
-    attach_lora,
-    detach_adapter,
-    load_adapter,
-    save_adapter,
-)
+from sightline.models.adapter_files import ADAPTER_FILES
+from sightline.models.adapters import adapter_weights, attach_lora, detach_adapter, load_adapter, save_adapter
 from sightline.models.loading import LoadedModel, load_model
 from tiny_llava import picture, random_llava
 
@@ -79,8 +73,10 @@ def test_the_vision_side_is_never_a_target_by_default() -> None:
     loaded = trained()
     assert len(changed_modules(loaded)) == 2 * 7
     assert all("language_model" in name for name in changed_modules(loaded))
-    everything = trained(targets=r".*\.(q_proj|v_proj)")
     # The tower's projections have the same names, so a looser expression would have hit them.
+    with pytest.raises(UnsupportedModelError, match=r"fits model\.vision_tower\..*, too, which is not of the language"):
+        trained(targets=r".*\.(q_proj|v_proj)")
+    everything = trained(targets=r".*(vision_tower|language_model).*\.(q_proj|v_proj)")
     assert any("vision_tower" in name for name in changed_modules(everything))
 
 

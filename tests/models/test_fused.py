@@ -1,6 +1,6 @@
 """Fused layers, by plain torch, against the stock modules: outputs, gradients of everything, the cache, dropout.
 
-The kernels of the GPU are compared with plain torch in `test_gpu.py`.
+The kernels of the GPU are compared with plain torch in `test_gpu_fused.py`.
 """
 
 # pyright: reportAttributeAccessIssue=false

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sightline.errors import UnsupportedModelError
+from sightline.models.adapter_files import ADAPTER_FILES
 from sightline.models.adapters import (
-    ADAPTER_FILES,
     adapter_shape,
     adapter_weights,
     attach_lora,
@@ -160,13 +160,16 @@ def test_weights_are_float32_on_a_bf16_base_and_answers_are_those_of_training(
     assert torch.equal(stock_logits(answering), stock_logits(loaded))
 
 
+BOTH_SIDES = r".*(vision_tower|language_model).*\.q_proj"
+
+
 def test_a_part_cannot_be_trained_twice() -> None:
     loaded = random_model("llava", dtype=torch.float32)
     with pytest.raises(UnsupportedModelError, match=r"lora\.targets fits model\.vision_tower.*q_proj, which `train`"):
-        attach_lora(loaded, rank=2, alpha=4, targets=r".*\.q_proj", train=["vision"])
+        attach_lora(loaded, rank=2, alpha=4, targets=BOTH_SIDES, train=["vision"])
     with pytest.raises(UnsupportedModelError, match=r"lora\.bias: all and train"):
         attach_lora(loaded, rank=2, alpha=4, bias="all", train=["projector"])
-    attach_lora(loaded, rank=2, alpha=4, targets=r".*\.q_proj", train=["projector"])
+    attach_lora(loaded, rank=2, alpha=4, targets=BOTH_SIDES, train=["projector"])
     assert any("vision_tower" in name for name in adapter_weights(loaded.module))
 
 

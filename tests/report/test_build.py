@@ -17,8 +17,10 @@ from report.fake_study import MODELS, write_study
 from report.hostile_study import LONG, write_hostile_study
 from sightline.data.phantom import phantom_samples
 from sightline.errors import CorruptError, MissingDataError, SightlineError
+from sightline.report import pictures
 from sightline.report.build import build_report
-from sightline.report.sides import MOST_ROWS
+from sightline.report.html import FIRST_ROWS
+from sightline.report.sides import side_by_side
 
 
 class Elements(HTMLParser):
@@ -62,13 +64,16 @@ def page(study: Path) -> Elements:
 
 
 def _files(directory: Path) -> dict[str, bytes]:
-    made = [directory / "report.html", directory / "report.md", *(directory / "figures").iterdir()]
-    return {path.name: path.read_bytes() for path in made}
+    made = [directory / "report.html", directory / "report.md"]
+    made += [path for folder in ("figures", "tables", "model_cards") for path in (directory / folder).iterdir()]
+    return {
+        f"{path.parent.name}/{path.name}" if path.parent != directory else path.name: path.read_bytes() for path in made
+    }
 
 
 def test_the_same_study_gives_the_same_bytes(study: Path, tmp_path: Path):
     copy = tmp_path / "elsewhere"
-    shutil.copytree(study, copy, ignore=shutil.ignore_patterns("report.*", "figures"))
+    shutil.copytree(study, copy, ignore=shutil.ignore_patterns("report.*", "figures", "tables", "model_cards"))
     build_report(copy)
     assert _files(copy) == _files(study)
     build_report(copy)
@@ -78,7 +83,9 @@ def test_the_same_study_gives_the_same_bytes(study: Path, tmp_path: Path):
 def test_the_page_needs_nothing_from_anywhere(page: Elements):
     for _, attributes in page.found:
         for name in ("src", "href", "xlink:href", "data", "action", "poster", "srcset"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+            address = attributes.get(name) or "#"
+            # A picture's own file may be asked for, by a reader who clicks on its copy.
+            assert address.startswith(("#", "data:", "data/pictures/")), address
     assert "url(" not in page.raw["style"] and "@import" not in page.raw["style"]
 
 
@@ -93,7 +100,10 @@ def test_the_policy_allows_this_style_and_this_script_only(page: Elements):
 
 def test_the_stated_questions_come_first_with_their_verdicts(page: Elements):
     ids = [attributes["id"] for attributes in page.all("section")]
-    assert ids == ["questions", "results", "beside", "exploratory", "training", "answers", "rows", "checks", "made"]
+    assert ids == [
+        *("questions", "results", "beside", "unread", "mistakes", "exploratory", "training", "costs", "answers"),
+        *("rows", "checks", "made"),
+    ]
     questions = page.text[page.text.index("The stated questions") : page.text.index("All models, all metrics")]
     for words in ("improved", "regressed", "no detectable difference", "adjusted p", "detectable", "fixed", "broke"):
         assert words in questions
@@ -127,7 +137,7 @@ def test_each_picture_is_embedded_once_and_small(study: Path, page: Elements):
 
 def test_pictures_can_be_left_out(tmp_path: Path):
     directory = write_study(tmp_path)
-    shown = build_report(directory, with_images=False).read_text(encoding="utf-8")
+    shown = build_report(directory, with_images=False, with_figures=False).read_text(encoding="utf-8")
     assert "data:image" not in shown
     assert "picture left out" in shown
 
@@ -137,10 +147,21 @@ def test_a_changed_or_missing_picture_is_named_not_shown(tmp_path: Path):
     first, second = sorted((directory / "data" / "pictures").iterdir())[:2]
     first.unlink()
     shutil.copyfile(sorted((directory / "data" / "pictures").iterdir())[-1], second)
-    page = Elements(build_report(directory).read_text(encoding="utf-8"))
+    page = Elements(build_report(directory, with_figures=False).read_text(encoding="utf-8"))
     total = len(list((directory / "data" / "pictures").iterdir())) + 1
     assert len(page.all("image")) == total - 2
     assert "picture not found" in page.text
+
+
+def test_pictures_beyond_what_a_page_can_bear_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    directory = write_study(tmp_path, models={"base": 0.4, "sft": 0.8})
+    whole = Elements(build_report(directory, with_figures=False).read_text(encoding="utf-8")).all("image")
+    monkeypatch.setattr(pictures, "MOST_BYTES", sum(len(image["href"] or "") for image in whole[:3]))
+    few = Elements(build_report(directory, with_figures=False).read_text(encoding="utf-8")).all("image")
+    assert [image["href"] for image in few] == [image["href"] for image in whole[:3]]
+    monkeypatch.setattr(pictures, "SIDES", ((2, 256), (100, 16)))
+    small = Elements(build_report(directory, with_figures=False).read_text(encoding="utf-8")).all("image")
+    assert {image["width"] for image in small} == {"16"}
 
 
 def test_a_relative_path_cannot_leave_the_study(tmp_path: Path):
@@ -148,16 +169,28 @@ def test_a_relative_path_cannot_leave_the_study(tmp_path: Path):
     path = directory / "data" / "phantom.test.jsonl"
     shutil.move(directory / "data" / "pictures", tmp_path / "pictures")
     path.write_text(path.read_text().replace("data/pictures/", "../pictures/"))
-    assert "data:image" not in build_report(directory).read_text(encoding="utf-8")
+    assert "data:image" not in build_report(directory, with_figures=False).read_text(encoding="utf-8")
 
 
-def test_many_rows_are_capped_and_counted(tmp_path: Path):
-    directory = write_study(tmp_path, samples=phantom_samples(90, seed=1), models={"base": 0.4, "sft": 0.8})
+def test_rows_beyond_the_first_wait_in_a_template(tmp_path: Path):
+    directory = write_study(tmp_path, samples=phantom_samples(60, seed=1), models={"base": 0.4, "sft": 0.8})
     num_rows = len((directory / "data" / "phantom.test.jsonl").read_text().splitlines())
-    assert num_rows > MOST_ROWS
-    page = Elements(build_report(directory, with_images=False).read_text(encoding="utf-8"))
-    assert sum(attributes.get("class") == "row" for attributes in page.all("article")) == MOST_ROWS
-    assert f"{num_rows - MOST_ROWS} more are left out" in page.text
+    assert num_rows > FIRST_ROWS
+    text = build_report(directory, with_images=False, with_figures=False).read_text(encoding="utf-8")
+    assert text.count('<article class="row"') == num_rows
+    live = text[text.index('<div id="list"') : text.index('<template id="rest">')]
+    assert live.count('<article class="row"') == FIRST_ROWS
+    assert len(json.loads(re.search(r'<template id="facts">(.*?)</template>', text, re.S)[1])["rows"]) == num_rows  # type: ignore[index]
+
+
+def test_rows_beyond_the_most_are_counted_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sightline.report.sides.MOST_ROWS", 10)
+    monkeypatch.setattr(side_by_side, "__kwdefaults__", {"most_rows": 10})
+    directory = write_study(tmp_path, samples=phantom_samples(4, seed=1), models={"base": 0.4, "sft": 0.8})
+    num_rows = len((directory / "data" / "phantom.test.jsonl").read_text().splitlines())
+    page = Elements(build_report(directory, with_images=False, with_figures=False).read_text(encoding="utf-8"))
+    assert sum(attributes.get("class") == "row" for attributes in page.all("article")) == 10
+    assert f"{num_rows - 10} more are left out" in page.text
 
 
 OPTIONAL_FILES = ["study.yaml", "run.json", "checks.json", "data/problems.json", "data/phantom.test.jsonl"]
@@ -169,7 +202,7 @@ def test_any_file_but_the_verdicts_may_be_missing(tmp_path: Path, missing: str):
     directory = write_study(tmp_path)
     path = directory / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    text = build_report(directory).read_text(encoding="utf-8")
+    text = build_report(directory, with_figures=False).read_text(encoding="utf-8")
     assert "no detectable difference" in text
 
 
@@ -177,7 +210,7 @@ def test_the_verdicts_alone_make_a_report(tmp_path: Path):
     (tmp_path / "compare.json").write_text(
         '{"schema": 1, "study": "bare", "arms": [], "stated": [], "exploratory": []}'
     )
-    page = Elements(build_report(tmp_path).read_text(encoding="utf-8"))
+    page = Elements(build_report(tmp_path, with_figures=False).read_text(encoding="utf-8"))
     assert "No question was stated" in page.text
     assert "No question was stated" in (tmp_path / "report.md").read_text()
 
@@ -194,7 +227,7 @@ def test_what_cannot_be_decided_says_why(tmp_path: Path):
     }
     compare["stated"] = [undecided, compare["stated"][1]]
     (directory / "compare.json").write_text(json.dumps(compare))
-    page = Elements(build_report(directory).read_text(encoding="utf-8"))
+    page = Elements(build_report(directory, with_figures=False).read_text(encoding="utf-8"))
     assert "cannot decide 4 images, at least 5 are needed" in " ".join(page.text.split())
     assert "no interval" in page.text
 
@@ -210,7 +243,7 @@ def test_a_torn_file_is_named(tmp_path: Path, name: str):
     path = directory / name
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CorruptError, match=re.escape(str(path))):
-        build_report(directory)
+        build_report(directory, with_figures=False)
     assert not (directory / "report.html").exists()
 
 
@@ -218,12 +251,12 @@ def test_a_study_that_is_not_yaml_is_an_error_of_ours_to_name(tmp_path: Path):
     directory = write_study(tmp_path)
     (directory / "study.yaml").write_text("a: [1")
     with pytest.raises(SightlineError, match=r"study\.yaml"):
-        build_report(directory)
+        build_report(directory, with_figures=False)
 
 
 def test_hostile_texts_stay_texts(tmp_path: Path):
     directory = write_hostile_study(tmp_path)
-    text = build_report(directory).read_text(encoding="utf-8")
+    text = build_report(directory, with_figures=False).read_text(encoding="utf-8")
     page = Elements(text)
     assert len(page.all("script")) == len(page.all("style")) == 1
     assert not page.all("img") and not page.all("iframe")
@@ -245,17 +278,10 @@ def test_hostile_texts_stay_texts_in_markdown_and_figures(tmp_path: Path):
         f"figures/{p.name}" for p in _shown_figures(directory)
     }
     assert "<" not in acting and "\x1b" not in markdown
-    for figure in (directory / "figures").iterdir():
+    for figure in (directory / "figures").glob("*.svg"):
         names = [element.tag.rpartition("}")[2] for element in ElementTree.parse(figure).iter()]
         assert "script" not in names and "image" not in names
 
 
 def _shown_figures(directory: Path) -> list[Path]:
-    return [path for path in (directory / "figures").iterdir() if not path.name.startswith("metric-")]
-
-
-def test_figures_are_drawn_for_questions_metrics_and_training(study: Path):
-    names = {path.name for path in (study / "figures").iterdir()}
-    assert "stated.svg" in names
-    assert {f"training-{model}.svg" for model in MODELS if model != "base"} <= names
-    assert "metric-exact_match-phantom.test-plain.svg" in names
+    return [path for path in (directory / "figures").glob("*.svg") if path.name.startswith(("stated", "training-"))]

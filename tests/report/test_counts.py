@@ -28,7 +28,7 @@ def nothing_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(fake_study, "_answers", mumbled)
     fake_study.write_study(tmp_path / "study", samples=YES_NO, models={"base": 0.4, "sft": 0.8}, stated=["sft"])
-    build_report(tmp_path / "study")
+    build_report(tmp_path / "study", with_figures=False)
     return tmp_path / "study"
 
 

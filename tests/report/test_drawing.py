@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-import xml.etree.ElementTree as ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.report.axes import Scale, scale_about_zero, scale_around
-from sightline.report.drawing import (
-    CURVE_HEIGHT,
-    MOST_POINTS,
-    STRIP_INSET,
-    axis,
-    curve_of,
-    loss_scale,
-    place,
-    training_curve,
-    whisker,
-)
+from sightline.report.axes import Scale, scale_about_zero, scale_around, spread
+from sightline.report.drawing import STRIP_INSET, axis, place, whisker
 
 numbers = st.floats(min_value=-1e6, max_value=1e6, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-6)
 
@@ -73,39 +63,15 @@ def test_a_whisker_spans_its_interval():
     )
 
 
-def _rows(num_steps: int) -> list[dict[str, object]]:
-    return [{"step": step, "loss": 1 / step, "learning_rate": 1e-4} for step in range(1, num_steps + 1)]
+def test_a_tick_says_where_it_is():
+    for values in ([0, 1], [0, 0.01], [0, 10], [2, 2.5]):
+        scale = scale_around(values)
+        assert [float(scale.label(tick)) for tick in scale.ticks] == pytest.approx(list(scale.ticks), abs=1e-9)
 
 
-def test_long_curves_are_averaged_without_losing_their_ends():
-    curve = curve_of([*_rows(4_000), {"step": 4_000, "validation_loss": 0.5}])
-    assert len(curve.loss) <= MOST_POINTS
-    assert curve.loss[-1][0] == curve.num_steps == 4_000
-    size = curve.num_averaged
-    assert curve.loss[0] == (size, pytest.approx(math.fsum(1 / step for step in range(1, size + 1)) / size))
-    assert curve.validation == ((4_000, 0.5),)
-
-
-def test_a_loss_that_is_no_number_leaves_a_curve_that_can_be_drawn():
-    rows = [*_rows(5), {"step": 6, "loss": math.nan, "learning_rate": 1e-4}]
-    curve = curve_of(rows)
-    drawing = training_curve(curve, losses=loss_scale([curve]), num_steps=6)
-    assert "nan" not in drawing
-    ElementTree.fromstring(f"<svg>{drawing}</svg>")
-
-
-def test_a_curve_stays_in_its_frame():
-    curve = curve_of([*_rows(50), {"step": 25, "validation_loss": 0.9}])
-    drawing = training_curve(curve, losses=loss_scale([curve]), num_steps=50)
-    points = [
-        tuple(map(float, pair.split(","))) for line in re.findall(r'points="([^"]+)"', drawing) for pair in line.split()
-    ]
-    assert len(points) == 50 + 50 + 1
-    assert all(0 <= x <= 420 and 0 <= y <= CURVE_HEIGHT for x, y in points)
-
-
-def test_drawings_say_what_their_axes_are():
-    curve = curve_of([*_rows(50), {"step": 25, "validation_loss": 0.9}])
-    drawing = training_curve(curve, losses=loss_scale([curve]), num_steps=50)
-    for words in ("loss (nats)", "learning rate", "optimizer step", "train", "validation"):
-        assert f">{words}<" in drawing
+@given(st.lists(st.floats(min_value=0, max_value=100), min_size=1, max_size=8))
+def test_names_are_spread_without_touching_or_changing_order(places: list[float]):
+    moved = spread(places, 10, 0, 100)
+    ordered = [moved[index] for index in sorted(range(len(places)), key=lambda index: places[index])]
+    assert all(after - before >= 10 - 1e-9 for before, after in itertools.pairwise(ordered))
+    assert all(-1e-9 <= place <= 100 + 1e-9 for place in moved)

@@ -10,7 +10,9 @@ import pytest
 
 from report.fake_study import MODELS, write_study
 from sightline.data.phantom import phantom_samples
-from sightline.report.html import moved_by, tag_filters
+from sightline.report import sides
+from sightline.report.content import tag_filters
+from sightline.report.html import moved_by
 from sightline.report.reading import StudyFiles, read_study
 from sightline.report.sides import MOST_MODELS_APART, side_by_side
 
@@ -45,9 +47,8 @@ def test_a_loss_fixes_and_breaks_nothing(files: StudyFiles):
 
 def test_the_cap_keeps_what_moved_and_counts_the_rest(files: StudyFiles):
     whole, few = side_by_side(files), side_by_side(files, most_rows=10)
-    assert [row.id for row in few.rows] == [row.id for row in whole.rows][:10]
-    assert whole.num_left_out == 0
-    assert few.num_left_out == len(whole.rows) - 10
+    assert [row.id for row in few.shown] == [row.id for row in whole.rows][:10]
+    assert len(few.rows) == whole.num_shown == len(whole.rows)  # what is counted is counted over all
 
 
 def test_answers_stand_in_the_order_of_the_models_with_their_marks(files: StudyFiles):
@@ -55,8 +56,8 @@ def test_answers_stand_in_the_order_of_the_models_with_their_marks(files: StudyF
     for row in side_by_side(files).rows:
         assert [one.models for one in row.said] == [(model,) for model in order]
         for one in row.said:
-            assert one.mark == ("right" if one.text == row.reference else "wrong")
-        assert row.num_right == sum(one.text == row.reference for one in row.said)
+            assert one.mark == ("right" if one.text == row.sample.answer else "wrong")
+        assert row.num_right == sum(one.text == row.sample.answer for one in row.said)
 
 
 def test_many_models_that_said_the_same_are_listed_together(tmp_path: Path):
@@ -93,3 +94,24 @@ def test_filters_are_tags_with_a_choice_the_usual_ones_first(files: StudyFiles):
     filters = tag_filters(side_by_side(files).rows)
     assert [key for key, _ in filters][:3] == ["kind", "answer_type", "organ"]
     assert all(len(values) >= 2 and list(values) == sorted(values) for _, values in filters)
+
+
+def test_each_metric_marks_each_model_by_a_letter(files: StudyFiles):
+    side = side_by_side(files)
+    for row in side.rows:
+        for place, model in enumerate(side.models):
+            said = next(one for one in row.said if model in one.models)
+            assert row.marks["exact_match"][place] == {"right": "r", "wrong": "w"}[said.mark]
+            assert row.marks["nll"][place] == "p"
+        assert set(row.marks["closed_accuracy"]) <= (
+            set("rwu") if row.sample.tags["answer_type"] == "CLOSED" else {"-"}
+        )
+
+
+def test_answers_are_cut_only_as_far_as_a_bearable_page_asks_for(files: StudyFiles, monkeypatch: pytest.MonkeyPatch):
+    whole = side_by_side(files)
+    total = sum(len(one.text) for row in whole.rows for one in row.said)
+    assert whole.longest == sides.LONGEST_ANSWERS[0]
+    monkeypatch.setattr(sides, "MOST_CHARACTERS", total - 1)
+    shorter = side_by_side(files).longest
+    assert shorter < whole.longest

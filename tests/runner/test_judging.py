@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,21 @@ from judged_rows import opinion
 from sightline.data.phantom import phantom_samples
 from sightline.errors import MissingDataError, StudyError
 from sightline.generation import retries
+from sightline.models.llava import Llava
+from sightline.models.loading import base_location
 from sightline.records import Answer, Sample, Score, to_json
 from sightline.runner.display import Display
+from sightline.runner.judges import judge_families
 from sightline.runner.judging import (
     Part,
     audit,
     judge_model,
-    judge_origin,
-    metric_of_judge,
+    local_identity,
     open_judge,
     rival_answers,
 )
 from sightline.runner.make import Shelf
+from sightline.runner.metrics import judge_origin, metric_of_judge
 from sightline.runner.prepare import Prepared
 from sightline.scoring.agreement import compare_judges
 from sightline.scoring.judge import Asked
@@ -174,7 +178,8 @@ def test_a_tiny_local_judge_is_asked_and_what_it_babbles_is_no_score(tmp_path: P
     scores = read_jsonl(tmp_path / "scores/base/tiny.jsonl")
     assert {(row["outcome"], row["value"]) for row in scores} == {("failed", None)}
     record = json.loads((tmp_path / "judges/tiny/record.json").read_text())
-    assert record["models"]["base"] == {"num_judged": 0, "num_unreadable": 3, "num_failed": 0, "num_replies": 6}
+    counts = {"num_judged": 0, "num_unreadable": 3, "num_failed": 0, "num_not_applicable": 0, "num_replies": 6}
+    assert record["models"]["base"] == counts
     assert record["asked"]["base"].startswith("builtin:tiny@") and record["asked"]["precision"] == "fp32"
 
 
@@ -242,3 +247,21 @@ def test_whether_the_conclusion_depends_on_the_judge():
     [row] = compare_judges(scores, metrics, entries)
     assert row["depends"] and row["verdicts"] == {"a": "improved", "b": "no detectable difference", "s": "improved"}
     assert row["num_answers"] == 4 and row["kappas"]["a, s"] == pytest.approx(0.0)
+
+
+def test_a_judge_of_another_family_keeps_its_own_picture_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # No Qwen needs to be here: a LLaVA that knows no `min_pixels` judges a study whose steps set it.
+    folder = tmp_path / "judge"
+    shutil.copytree(base_location("builtin:tiny"), folder)
+    text = "base: builtin:tiny\ndata: {source: builtin:phantom, images: 12}\nsteps: {sft: {pad_square: true}}\n"
+    text += "judges: {other: {kind: rubric, base: ./judge}, same: {kind: rubric, base: builtin:tiny}}\n"
+    text += "evaluate: {metrics: [exact_match, other, same]}\n"
+    (tmp_path / "study.yaml").write_text(text)
+    study = load_study(tmp_path / "study.yaml")
+    families = judge_families(study, plan_study(study))
+    assert families.keys() == {str(folder)}, "the study's own base is rendered for the judge as for everybody"
+    monkeypatch.setattr(Llava, "picture_settings", ())
+    with pytest.raises(StudyError, match="pad_square: pictures of"):
+        Shelf(Prepared(study=study, plan=plan_study(study), sets={}, loaded={}), tmp_path, "cpu").family(str(folder))
+    shelf = Shelf(Prepared(study=study, plan=plan_study(study), sets={}, loaded={}), tmp_path, "cpu", families)
+    assert local_identity("./judge", shelf)["rendering"] == families[str(folder)].rendering_sha256

@@ -80,3 +80,11 @@ def test_a_conclusion_that_depends_on_the_judge_says_so():
     assert together.sentence().startswith("the conclusion depends on the judge (a: improved, b: no detectable")
     alike = judges_together(values, dict.fromkeys(values, "improved"))
     assert not alike.depends and "every judge concludes the same" in alike.sentence()
+
+
+def test_a_judge_that_could_not_decide_bears_nobody_out():
+    values = {"a": {1: 1.0}, "b": {1: None}, "c": {1: 1.0}}
+    two = judges_together(values, {"a": "improved", "b": "cannot decide", "c": "improved"})
+    assert not two.depends and "every judge concludes the same" in two.sentence()
+    one = judges_together(values, {"a": "improved", "b": "cannot decide"})
+    assert not one.depends and one.sentence().startswith("fewer than two judges could decide")

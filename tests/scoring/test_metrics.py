@@ -12,10 +12,11 @@ def test_the_built_in_metrics_are_found_by_name() -> None:
     vqa = ["exact_match", "exact_match_numeric", "token_f1"]
     closed = ["closed_accuracy", "closed_precision", "closed_recall", "closed_f1"]
     probes = ["pope_accuracy", "pope_precision", "pope_recall", "pope_f1", "yes_ratio"]
-    text = ["bleu", "sentence_bleu", "rouge_l", "distinct_1", "distinct_2", "answer_length"]
+    text = ["bleu", "sentence_bleu", "rouge_l", "phantom_shr", "distinct_1", "distinct_2", "answer_length"]
     names = [*vqa, *closed, "open_recall", "open_f1", *probes, *text, "nll", "perplexity"]
     assert [metric_named(name).name for name in names] == names == list(METRICS)
-    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["nll", "perplexity"]
+    lower = [name for name, metric in METRICS.items() if not metric.higher_is_better]
+    assert lower == ["phantom_shr", "nll", "perplexity"]
     assert [name for name, metric in METRICS.items() if metric.neutral] == ["yes_ratio", "answer_length"]
 
 

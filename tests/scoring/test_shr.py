@@ -141,3 +141,18 @@ def test_the_ratio_by_length_counts_the_first_sentences() -> None:
         {"num_sentences": 2, "num_images": 2, "shr": pytest.approx(1 / 3)},
     ]
     assert shr.ratio_by_length([]) == []
+
+
+def test_the_ratio_stands_beside_the_length_of_what_was_described() -> None:
+    short = {"1": described(("A dog.", "correct")), "2": described(("A cat.", "hallucination"))}
+    long = {
+        "1": described(("A dog.", "correct"), ("It sits.", "hallucination"), ("So calm.", "cannot judge")),
+        "2": described(("A big cat.", "correct")),
+        "3": described(("A boat.", None)),
+    }
+    base, tuned = shr.beside_length({"base": short, "sft": long}, "base")
+    assert (base["shr"], base["sentences_per_description"], base["words_per_description"]) == (1 / 2, 1, 2)
+    assert (tuned["shr"], tuned["sentences_per_description"]) == (1 / 3, 5 / 3)
+    assert tuned["words_per_description"] == (2 + 2 + 2 + 3 + 2) / 3
+    assert base["at_matched_length"] is None
+    assert tuned["at_matched_length"] == {"sft": 0.0, "base": 1 / 2}, "cut to one sentence, on the two images of both"

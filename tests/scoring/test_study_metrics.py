@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from sacrebleu.metrics.bleu import BLEU
+from scipy import stats
 from sklearn.metrics import f1_score
+from statsmodels.stats.proportion import proportion_confint
 
 from sightline.records import Answer, Message, Picture, Sample, Score
+from sightline.scoring.metric import Metric
 from sightline.scoring.metrics import METRICS, score_answers
+from sightline.verdict.arms import describe_arm
 from sightline.verdict.compare import Comparison, compare_models
 
 NAMES = ("pope_accuracy", "pope_f1", "yes_ratio", "bleu", "rouge_l", "distinct_2", "answer_length", "token_f1")
@@ -87,3 +92,17 @@ def test_an_arms_value_is_that_of_the_whole_corpus(compared: dict) -> None:
 def test_a_constant_answer_is_what_probes_are_held_against(compared: dict) -> None:
     baselines = {each["metric"]: each["value"] for each in compared["baselines"]}
     assert baselines["pope_accuracy"] == 0.5
+
+
+def test_a_mean_of_zeros_and_ones_that_is_no_rate_has_no_interval_of_a_share():
+    values = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+    samples = {str(n): dataclasses.replace(asked(6 * n), id=str(n)) for n in range(len(values))}
+    by_id = {str(n): Score(sample_id=str(n), metric="m", outcome="scored", value=v) for n, v in enumerate(values)}
+    intervals = {}
+    for unit in ("rate", "words"):
+        metric = Metric(name="m", title="m", unit=unit)
+        arm = describe_arm(samples, [metric], {"m": by_id}, model="m", data="d", template="t", seed=0, alpha=0.05)
+        intervals[unit] = arm["metrics"]["m"]["interval"]
+    expected = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+    assert intervals["words"] == pytest.approx(expected)
+    assert intervals["rate"] == pytest.approx(list(proportion_confint(4, 12, method="wilson")))

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import pytest
-
-from sightline.errors import StudyError
 from sightline.study import (
     PreferenceTraining,
     Training,
     plan_study,
-    refuse_unbuilt,
 )
 from study_examples import SELF_CRITIQUE, SMALLEST, run_names, steps
 
@@ -33,15 +29,6 @@ def test_the_full_example_is_planned_seed_by_seed(study_of):
         (("sfte@0", "base"), ("sfte@1", "base"), ("sfte@2", "base")),
         (("dpo@0", "sfte@0"), ("dpo@1", "sfte@1"), ("dpo@2", "sfte@2")),
     ]
-
-
-def test_what_is_not_built_is_refused_by_name_and_together(study_of):
-    with pytest.raises(StudyError) as caught:
-        refuse_unbuilt(study_of(SELF_CRITIQUE))
-    message = str(caught.value)
-    for name in ("steps.sfte: method average", "steps.pairs: method critique"):
-        assert name in message
-    assert "judges" in message
 
 
 def test_a_grid_crosses_values_and_names_members_after_them(study_of):

@@ -56,7 +56,21 @@ def test_what_cannot_be_decided_has_its_verdict_and_no_number(compare: Compare) 
 
 
 def test_one_wording_has_nothing_to_compare(compare: Compare) -> None:
-    assert compare({"base": BASE, "sft": moved(0.4)}, images=range(120))["wordings"] == []
+    compared = compare({"base": BASE, "sft": moved(0.4)}, images=range(120))
+    assert compared["wordings"] == compared["sensitivity"] == []
+
+
+def test_how_far_a_model_moves_with_the_wording_alone(compare: Compare) -> None:
+    half = [1, 0] * 60
+    values = {"base": {"plain": half, "short": [1] * 60 + half[:60]}, "sft": {"plain": half, "short": half}}
+    base, tuned = compare(values, images=range(120))["sensitivity"]
+    assert (base["model"], base["values"]) == ("base", {"plain": 0.5, "short": 0.75})
+    assert (base["mean"], base["low"], base["high"], base["range"]) == (0.625, 0.5, 0.75, 0.25)
+    assert base["title"] == "base, closed_accuracy on d"
+    assert base["sentence"] == (
+        "2 wordings: mean 62.5%, from 50.0% (plain) to 75.0% (short): the wording alone moves it by 25.0 points."
+    )
+    assert tuned["range"] == 0 and "moves it by 0.0 points" in tuned["sentence"]
 
 
 @pytest.mark.parametrize(

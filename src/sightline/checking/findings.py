@@ -22,6 +22,7 @@ FINDINGS: Mapping[str, str] = {
     "several-factors-changed": "a stated comparison in which more than one thing differs",
     "identical-members": "models that are trained in exactly the same way",
     "unusual-setting": "a learning rate, rank, alpha, dropout or number of epochs far outside what the field uses",
+    "critique-at-chance": "preferences of a model about its own answers that are no better than chance",
     "data-partly-seen": "a step that sees less than half of its rows",
     "destinations": "every place to which data, scores or names would go",
     "licences": "the licences of base and data",

@@ -9,11 +9,17 @@ import sys
 from sightline.cli import studies  # --help lists commands in the order in which they are made
 
 # isort: split
+from sightline.cli import adapters
+
+# isort: split
 from sightline.cli import results
+
+# isort: split
+from sightline.cli import reviews
 from sightline.cli.app import app, missing_extra
 from sightline.errors import SightlineError, StudyError
 
-__all__ = ["app", "main", "results", "studies"]
+__all__ = ["adapters", "app", "main", "results", "reviews", "studies"]
 
 
 def main() -> None:

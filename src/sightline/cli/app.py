@@ -23,6 +23,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+adapter = typer.Typer(
+    help="Average adapters, fold one into its base, hand one over, and prove that nothing was lost.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+app.add_typer(adapter, name="adapter")
+
 StudyFile = Annotated[Path, typer.Argument(help="A study file, or a study's directory.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key, e.g. --set steps.sft.epochs=1.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]

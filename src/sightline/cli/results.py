@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import AsJson, app, print_json
+from sightline.errors import RefusedError
 
 
 @app.command()
@@ -103,9 +104,26 @@ def power(
 @app.command()
 def report(
     directory: Annotated[Path, typer.Argument(help="A study's directory.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Work every number out again; write nothing.")] = False,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Whether pictures go into the report.")] = True,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a study's report anew."""
-    from sightline.report.build import build_report
+    """Write a study's report anew, or say whether it still holds."""
+    if not verify:
+        from sightline.report.build import build_report
 
-    print(build_report(directory, with_images=images))
+        path = build_report(directory, with_images=images)
+        if as_json:
+            print_json({"report": str(path)})
+        else:
+            print(path)
+        return
+    from sightline.runner.verify import render_verification, verification_json, verify_report
+
+    found = verify_report(directory)
+    if as_json:
+        print_json(verification_json(found))
+    else:
+        print(render_verification(found), end="")
+    if not found.holds:
+        raise typer.Exit(RefusedError.exit_code)

@@ -7,6 +7,7 @@ in `phantom_statements`; here they become records.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,15 +36,22 @@ __all__ = [
     "phantom_samples",
 ]
 
-SUBSETS = ("all", "chest", "chart", "multi", "single", "description")
+Category = Literal["random", "popular", "adversarial"]
+
+PROBES: Mapping[str, Category] = {
+    "probes-random": "random",
+    "probes-popular": "popular",
+    "probes-adversarial": "adversarial",
+}
+SUBSETS = ("all", "chest", "chart", "multi", "single", "description", "loose-description", *PROBES)
+LOOSE = 3
+"""Most false sentences of a loose description."""
 QUESTIONS_PER_IMAGE = (1, 3, 5, 6, 6, 7, 7, 8, 10, 12)
 """How many are wanted; few pictures offer twelve, so there are six on average, 1 to 12, as in VQA-RAD."""
 MULTI_SHARE = (False,) * 6 + (True,)
 """One prompt of seven shows two pictures."""
 SPLIT = {"train": 0.7, "validation": 0.1, "test": 0.2}
 DESCRIPTION_REQUESTS = ("Describe the picture.", "What does the picture show?", "Describe this image in detail.")
-
-Category = Literal["random", "popular", "adversarial"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +120,9 @@ def phantom_samples(
         seed: of pictures and questions.
         first_index: number of the first picture; picture i is the same however many are drawn.
         subset: "all"; "chest", "chart" or "single" (one picture to a prompt); "multi" (two);
-            "description" (one request for a description to each picture).
+            "description" (one request for a description to each picture); "loose-description" (the same, and 1 to 3 of
+            a description's sentences are false, as in captions that nobody checked); "probes-random", "probes-popular",
+            "probes-adversarial" (see `phantom_probes`).
         questions_per_image: how many at most; by default 1 to 12, six on average.
 
     Returns:
@@ -122,8 +132,11 @@ def phantom_samples(
         DataError: for an unknown subset.
     """
     _check(subset)
-    if subset == "description":
-        descriptions = phantom_descriptions(num_images, seed=seed, first_index=first_index)
+    if subset in PROBES:
+        return phantom_probes(num_images, category=PROBES[subset], seed=seed, first_index=first_index)
+    if subset in ("description", "loose-description"):
+        max_false = 0 if subset == "description" else LOOSE
+        descriptions = phantom_descriptions(num_images, seed=seed, first_index=first_index, max_false=max_false)
         return tuple(_description_sample(description, seed) for description in descriptions)
     samples: list[Sample] = []
     for index in range(first_index, first_index + num_images):

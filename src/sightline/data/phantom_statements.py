@@ -95,16 +95,55 @@ def statements(facts: Facts) -> tuple[Statement, ...]:
     return tuple(_chest_statements(facts) if isinstance(facts, ChestFacts) else _chart_statements(facts))
 
 
+def _plain(text: str) -> str:
+    return " ".join(text.lower().strip(" .\n").split())
+
+
 def is_true(sentence: str, facts: Facts) -> bool | None:
     """Look up whether a sentence of a description holds; None where phantom does not know the sentence."""
-
-    def plain(text: str) -> str:
-        return " ".join(text.lower().strip(" .\n").split())
-
     for statement in statements(facts):
-        if plain(statement.text) == plain(sentence):
+        if _plain(statement.text) == _plain(sentence):
             return statement.true
     return None
+
+
+@lru_cache(maxsize=1)
+def _closed_list() -> dict[str, bool]:
+    """List every sentence about any picture, with whether it is one about charts."""
+    drawn = [draw_facts(generator(0, "closed list", index)) for index in range(200)]
+    return {_plain(s.text): isinstance(facts, ChartFacts) for facts in drawn for s in statements(facts)}
+
+
+@lru_cache(maxsize=4096)
+def _reference(text: str) -> frozenset[str]:
+    return frozenset(_plain(sentence) for sentence in text.split(".") if sentence.strip())
+
+
+def is_description(reference: str) -> bool:
+    """Say whether a text is a whole description by phantom: every sentence is one of its own, and there are several."""
+    said = _reference(reference)
+    return len(said) > 1 and said <= _closed_list().keys()
+
+
+def truth_of(sentence: str, reference: str) -> bool | None:
+    """Say whether a sentence holds of the picture that a true description is about.
+
+    Such a description says everything: what phantom can say and it does not is false. So is what is said of pictures of
+    another kind, since it states things that are not there ("The heart is enlarged." of a chart); unless it denies one.
+
+    Args:
+        sentence: what a model said.
+        reference: phantom's description of the picture, without false sentences.
+
+    Returns:
+        None where phantom does not know the sentence, or would not deny such a thing of such a picture.
+    """
+    said, known, closed = _plain(sentence), _reference(reference), _closed_list()
+    if said in known or said not in closed:
+        return True if said in known else None
+    is_chart = any(closed[true] for true in known)
+    denies = said.startswith(("there is no ", "there are no "))
+    return None if denies and closed[said] != is_chart else False
 
 
 def describe(facts: Facts, num_false: int, rng: np.random.Generator) -> tuple[Statement, ...]:

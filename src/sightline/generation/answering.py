@@ -19,6 +19,7 @@ from sightline.generation.decoding import Leaf, decode_row
 from sightline.generation.sampling import Decoding
 from sightline.models.forward import branch_sums, row_logprobs, stock_inputs
 from sightline.models.loading import LoadedModel
+from sightline.models.memory import named_when_full
 from sightline.models.steady import steady_attention
 from sightline.records import Answer, Sample, Score, to_json
 from sightline.storage import json_line, write_file
@@ -74,12 +75,25 @@ def row_length(loaded: LoadedModel) -> int:
     """Choose how many tokens a row of prompts has at most: by model and device alone, so that it is the same again."""
     if loaded.device.type != "cuda":
         return CPU_ROW
+    return max(CPU_ROW, min(GPU_ROW, cache_length(loaded) // 1024 * 1024))
+
+
+def cache_length(loaded: LoadedModel) -> int:
+    """Count the tokens whose keys and values have room beside a model on a CUDA device."""
     config: Any = loaded.family.language_model(loaded.inner).config
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     values = 2 * config.num_hidden_layers * config.num_key_value_heads * head_width
     weights = sum(parameter.nbytes for parameter in loaded.inner.parameters())
     room = CACHE_SHARE * (torch.cuda.get_device_properties(loaded.device).total_memory - weights)
-    return max(CPU_ROW, min(GPU_ROW, int(room / (values * loaded.dtype.itemsize)) // 1024 * 1024))
+    return int(room / (values * loaded.dtype.itemsize))
+
+
+def _together(loaded: LoadedModel, row: Row, leaves: Sequence[Leaf], max_new_tokens: int) -> Iterator[Sequence[Leaf]]:
+    """Divide a row's answers into as few parts as have room for all tokens that they may come to."""
+    room = len(leaves)
+    if loaded.device.type == "cuda":
+        room = max(1, (cache_length(loaded) - len(row)) // max_new_tokens)
+    yield from (leaves[start : start + room] for start in range(0, len(leaves), room))
 
 
 def answer_samples(
@@ -142,7 +156,11 @@ def answer_samples(
             if decoding.num_beams > 1:
                 generated = [_beams(loaded, prompts[row.branches[leaf.branch]], decoding) for leaf in leaves]
             else:
-                generated = decode_row(loaded, row, leaves, decoding)
+                generated = [
+                    tokens
+                    for part in _together(loaded, row, leaves, decoding.max_new_tokens)
+                    for tokens in _decode(loaded, row, part, decoding)
+                ]
             answers: list[Answer] = []
             for leaf, tokens in zip(leaves, generated, strict=True):
                 text = loaded.family.chat.decode(tokens)
@@ -161,6 +179,12 @@ def answer_samples(
                     for k in ([leaf.k] if drawn else range(decoding.samples))
                 ]
             yield answers
+
+
+def _decode(loaded: LoadedModel, row: Row, leaves: Sequence[Leaf], decoding: Decoding) -> list[list[int]]:
+    what = f"{len(leaves):,} answers of up to {decoding.max_new_tokens:,} tokens after {len(row):,} tokens of prompts"
+    with named_when_full(what, "set a smaller max_new_tokens or max_pixels, or quantize the base"):
+        return decode_row(loaded, row, leaves, decoding)
 
 
 def _same_prompts(prompts: Sequence[Rendered]) -> dict[int, list[int]]:

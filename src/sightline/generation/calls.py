@@ -13,6 +13,9 @@ from sightline.storage import canonical_json, sha256_of
 CUT = "length"
 """The finish reason of a reply that reached the longest length."""
 
+TOO_LONG = "context"
+"""The finish reason of an empty reply: the prompt and the longest reply together exceed a local model's context."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyDecoding:
@@ -60,7 +63,7 @@ class Reply:
         key: of the call, see `call_key`.
         outcome: "answered", or "failed" after all tries.
         text: the reply, as it came; empty when failed.
-        finish_reason: "stop", `CUT`, "refusal", or the server's own word.
+        finish_reason: "stop", `CUT`, `TOO_LONG`, "refusal", or the server's own word.
         reason: why the call failed.
         model: the name by which the server called what answered.
         num_prompt_tokens: as the server counted them; None where it did not.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import StudyError
-from sightline.generation.answering import answer_samples
-from sightline.generation.calls import CUT, Call, Reply, ReplyDecoding, call_key
+from sightline.generation.answering import Wording, answer_samples, render_asked
+from sightline.generation.calls import CUT, TOO_LONG, Call, Reply, ReplyDecoding, call_key
 from sightline.generation.ledger import Ledger
 from sightline.generation.sampling import Decoding
 from sightline.models.loading import LoadedModel, base_identity, base_location, choose_dtype, compute_device
@@ -81,7 +81,14 @@ def vision_engine(
             top_p=decoding.top_p,
             seed=decoding.seed or 0,
         )
-        for row in answer_samples(give(), samples, how, model=identity.get("base", "judge"), data="judged"):
+        loaded = give()
+        lengths = map(len, render_asked(loaded, samples, Wording()))
+        room = loaded.family.context_length - decoding.max_new_tokens
+        fits = [length <= room for length in lengths]
+        if left_out := [sample.id for sample, ok in zip(samples, fits, strict=True) if not ok]:
+            yield [_too_long(key, identity.get("base", "")) for key in left_out]
+        samples = [sample for sample, ok in zip(samples, fits, strict=True) if ok]
+        for row in answer_samples(loaded, samples, how, model=identity.get("base", "judge"), data="judged"):
             yield [
                 Reply(
                     key=answer.sample_id,
@@ -114,11 +121,15 @@ def text_engine(location: str, identity: Mapping[str, str], ledger: Ledger | Non
         if not loaded:
             loaded.extend(_load_text_model(location))
         model, tokenizer = loaded
-        shortest_first = sorted(todo, key=lambda key: len(todo[key].text))
+        name, room = identity.get("base", location), _context_length(model) - decoding.max_new_tokens
+        texts = {key: _prompt_text(tokenizer, call.text) for key, call in todo.items()}
+        lengths = {key: len(tokenizer(text)["input_ids"]) for key, text in texts.items()}
+        if left_out := [key for key, length in lengths.items() if length > room]:
+            yield [_too_long(key, name) for key in left_out]
+        shortest_first = sorted((key for key in todo if lengths[key] <= room), key=lengths.__getitem__)
         for start in range(0, len(shortest_first), TEXT_BATCH):
             keys = shortest_first[start : start + TEXT_BATCH]
-            texts = [_prompt_text(tokenizer, todo[key].text) for key in keys]
-            yield _generate_text(model, tokenizer, keys, texts, decoding, name=identity.get("base", location))
+            yield _generate_text(model, tokenizer, keys, [texts[key] for key in keys], decoding, name=name)
 
     return LocalEngine(identity=identity, generate=generate, ledger=ledger)
 
@@ -154,6 +165,11 @@ def _load_text_model(location: str) -> tuple[Any, Any]:
     dtype = choose_dtype("auto", device)
     model: Any = AutoModelForCausalLM.from_pretrained(location, trust_remote_code=False, dtype=dtype)
     return model.to(device).eval(), tokenizer
+
+
+def _context_length(model: Any) -> float:
+    """Say how many tokens a text model was made for; no bound where its configuration names none."""
+    return getattr(model.config, "max_position_embeddings", None) or float("inf")
 
 
 def _prompt_text(tokenizer: Any, text: str) -> str:
@@ -196,6 +212,11 @@ def _generate_text(
             )
         )
     return replies
+
+
+def _too_long(key: str, name: str) -> Reply:
+    """Reply to what the model cannot be asked; asked again, it would be no shorter."""
+    return Reply(key=key, outcome="answered", finish_reason=TOO_LONG, model=name, num_tries=0)
 
 
 def _stopped(reply: Reply, stop: Sequence[str]) -> Reply:

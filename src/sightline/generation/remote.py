@@ -110,7 +110,7 @@ class RemoteEngine:
                     f"{call.name}: asking would send picture {call.pictures[0].name} to {self.server}; allow it with "
                     "`send_images: true`, or do not ask this server about pictures"
                 )
-        return _run(self._ask(calls, decoding, on_reply or (lambda reply: None)))
+        return run_to_the_end(self._ask(calls, decoding, on_reply or (lambda reply: None)))
 
     async def _ask(
         self, calls: Sequence[Call], decoding: ReplyDecoding, on_reply: Callable[[Reply], None]
@@ -335,8 +335,8 @@ def connect(
     )
 
 
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run to the end, in a notebook, too, whose thread has a loop already."""
+def run_to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end, in a notebook, too, whose thread has a loop already."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import CorruptError, MissingDataError, UnsupportedModelError
+from sightline.errors import CorruptError, DataError, MissingDataError, UnsupportedModelError, first_line
 from sightline.models.loading import LoadedModel
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -128,12 +128,13 @@ def base_of_adapter(folder: Path) -> str | None:
     return _read_config(adapter_files(folder)[0]).get("base_model_name_or_path")
 
 
-def read_adapter(folder: Path, loaded: LoadedModel) -> StoredAdapter:
-    """Read a stored adapter for a bare model; for an outline of one, its tensors' names and shapes alone.
+def read_adapter(folder: Path, loaded: LoadedModel, *, with_values: bool | None = None) -> StoredAdapter:
+    """Read a stored adapter for a bare model.
 
     Args:
         folder: with the files of `adapter_files`.
         loaded: the model, without an adapter.
+        with_values: read the tensors, not their names and shapes alone; by default unless the model is an outline.
 
     Raises:
         CorruptError: if a file is missing or torn, or a tensor has no place in the model or is of no use, naming the
@@ -146,10 +147,11 @@ def read_adapter(folder: Path, loaded: LoadedModel) -> StoredAdapter:
     values = _read_config(config_file)
     _refuse_foreign_parts(folder, values)
     config = LoraConfig(**{key: values[key] for key in UNDERSTOOD & values.keys()})
-    stored = {name: tensor for file in weight_files for name, tensor in _read_weights(file, loaded.device).items()}
+    outline = loaded.device.type == "meta" if with_values is None else not with_values
+    stored = {name: tensor for file in weight_files for name, tensor in _read_weights(file, outline=outline).items()}
     naming = _naming_of(folder, stored, loaded)
     weights = {_name_now(name, naming): tensor for name, tensor in stored.items()}
-    adapted = {_module_of(name) for name in weights if ".lora_" in name}
+    adapted = {module_of(name) for name in weights if ".lora_" in name}
     endings = tuple(config.modules_to_save or ())
     whole = [name for name, _ in loaded.inner.named_modules() if name and _name_then(name, naming).endswith(endings)]
     if any(file.name == BESIDE for file in weight_files):
@@ -158,6 +160,47 @@ def read_adapter(folder: Path, loaded: LoadedModel) -> StoredAdapter:
     _fit_patterns(folder, config, adapted, naming)
     config.modules_to_save = sorted(whole) or None
     return StoredAdapter(config=config, weights=weights)
+
+
+def write_adapter(folder: Path, config: Any, weights: Mapping[str, Tensor], *, base: str) -> None:
+    """Write an adapter so that equal adapters are equal bytes: sorted configuration, no paths, no dates.
+
+    Args:
+        folder: must exist.
+        config: a `peft.LoraConfig`.
+        weights: tensors by PEFT's names.
+        base: the model it was made for.
+    """
+    from safetensors.torch import save_file
+
+    values = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    values.update(base_model_name_or_path=base, inference_mode=True)
+    text = json.dumps(values, indent=2, sort_keys=True, default=str) + "\n"
+    (folder / ADAPTER_FILES[0]).write_text(text, encoding="utf-8")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
+    save_file(tensors, folder / ADAPTER_FILES[1], metadata={"format": "pt"})
+
+
+def refuse_without_effect(folder: Path, stored: StoredAdapter) -> None:
+    """Refuse an adapter that adapts no module, or leaves every one that it adapts as it is.
+
+    Args:
+        folder: where it was read from.
+        stored: with values.
+
+    Raises:
+        DataError: saying which.
+    """
+    factors = [(name, tensor) for name, tensor in stored.weights.items() if ".lora_" in name]
+    if not stored.weights:
+        raise DataError(f"{folder}: the adapter holds no tensors, so it adapts no module; fetch or make it again")
+    grown = any(tensor.any() for name, tensor in factors if ".lora_A" not in name and "lora_embedding_A" not in name)
+    if len(factors) == len(stored.weights) and not grown:
+        num = len({module_of(name) for name, _ in factors})
+        raise DataError(
+            f"{folder}: the adapter changes nothing: the second factor of its update (lora_B) is 0 in all {num} "
+            "modules, as before the first training step; train it, or name the right folder"
+        )
 
 
 def names_of_parts(module: nn.Module, parts: Iterable[nn.Module]) -> list[str]:
@@ -181,11 +224,10 @@ def _read_config(file: Path) -> dict[str, Any]:
     return values
 
 
-def _read_weights(file: Path, device: torch.device) -> dict[str, Tensor]:
-    """Read tensors; for the meta device only the header of a safetensors file."""
+def _read_weights(file: Path, *, outline: bool) -> dict[str, Tensor]:
+    """Read tensors; of a safetensors file only the header where an outline is enough."""
     from safetensors.torch import load_file
 
-    outline = device.type == "meta"
     try:
         if file.suffix == ".safetensors":
             weights = _read_header(file) if outline else load_file(file)
@@ -240,7 +282,7 @@ def _naming_of(folder: Path, weights: Iterable[str], loaded: LoadedModel) -> Nam
     places = {name for name, _ in loaded.inner.named_modules()} | {name for name, _ in loaded.inner.named_parameters()}
 
     def lost(naming: Naming) -> list[str]:
-        return [name for name in sorted(weights) if _module_of(_name_now(name, naming)) not in places]
+        return [name for name in sorted(weights) if module_of(_name_now(name, naming)) not in places]
 
     naming = min(NAMINGS, key=lambda naming: len(lost(naming)))
     if nowhere := lost(naming):
@@ -262,7 +304,7 @@ def _name_then(name: str, naming: Naming) -> str:
     return next((then + name.removeprefix(now) for then, now in naming if name.startswith(now)), name)
 
 
-def _module_of(name: str) -> str:
+def module_of(name: str) -> str:
     """Name the module that a LoRA tensor adapts; any other tensor is its own."""
     return name.removeprefix(PREFIX).partition(".lora_")[0]
 
@@ -279,11 +321,13 @@ def _fit_targets(folder: Path, config: Any, adapted: set[str], naming: Naming, l
     language = {id(module) for module in loaded.family.language_model(loaded.inner).modules()}
     sides = {name: id(layer) in language for name, layer in loaded.inner.named_modules() if isinstance(layer, layers)}
     named = {name for name in sides if check_target_module_exists(config, _name_then(name, naming))}
-    if config.target_modules == "all-linear":
-        named = adapted
+    if config.target_modules == "all-linear":  # as PEFT reads it: not the head
+        head = loaded.family.head(loaded.inner)
+        named = {n for n, layer in loaded.inner.named_modules() if isinstance(layer, nn.Linear) and layer is not head}
     if odd := sorted(adapted - named):
         raise CorruptError(f"{folder}: there are tensors for {odd[0]}, which target_modules does not name")
-    adapted_sides = {sides[name] for name in adapted}
+    # An adapter may lack the vision side, which its maker left out without saying so; never the language model.
+    adapted_sides = {sides[name] for name in adapted} | {True for name in named if sides[name]}
     if absent := sorted(name for name in named - adapted if sides[name] in adapted_sides):
         raise CorruptError(f"{folder}: target_modules names {absent[0]}, and there are no tensors for it")
     if naming or named != adapted or config.target_modules == "all-linear":
@@ -304,8 +348,3 @@ def _fit_patterns(folder: Path, config: Any, adapted: set[str], naming: Naming) 
             raise CorruptError(f"{folder}: {field} names {unused[0]}, which fits no module of the adapter")
         if naming:
             setattr(config, field, {name: pattern[key] for name, key in chosen.items() if key is not None})
-
-
-def first_line(error: Exception) -> str:
-    """Shorten what another library says of an error."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import CorruptError, UnsupportedModelError
-from sightline.models.adapter_files import ADAPTER_FILES, first_line, names_of_parts, read_adapter
+from sightline.errors import CorruptError, UnsupportedModelError, first_line
+from sightline.models.adapter_files import names_of_parts, read_adapter, write_adapter
 from sightline.models.loading import LoadedModel
 
 
@@ -102,6 +102,8 @@ def load_adapter(loaded: LoadedModel, folder: Path, *, trainable: bool = False) 
         with _without_alias_warning():
             _adopt(loaded, get_peft_model(loaded.module, stored.config))  # pyright: ignore[reportArgumentType]
         _fill_in(adapter_weights(loaded.module), stored.weights, loaded.base)
+    except torch.cuda.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever peft makes of an odd configuration
         detach_adapter(loaded)
         raise CorruptError(f"{folder}: {first_line(error)}") from error
@@ -138,6 +140,57 @@ def detach_adapter(loaded: LoadedModel) -> None:
         loaded.module.requires_grad_(False)
 
 
+def fold_in_adapter(loaded: LoadedModel) -> float:
+    """Make the adapter that a model wears part of the base's weights, each rounded once, to its own type.
+
+    Args:
+        loaded: freshly loaded, of plain layers; afterwards it wears no adapter and is no longer its base.
+
+    Returns:
+        What rounding takes from the change of the weights: Frobenius norm of the difference over that of the change.
+
+    Raises:
+        UnsupportedModelError: if a weight is not the adapted layer's alone, or peft cannot fold the adapter in.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    layers = {name: layer for name, layer in loaded.inner.named_modules() if isinstance(layer, LoraLayer)}
+    _refuse_tied(loaded, [*layers, *_trained_in_full(loaded.inner)])
+    lost, changed = [0.0], [0.0]
+    for name, layer in layers.items():
+        linear: Any = layer.get_base_layer()
+        before, dtype = linear.weight.detach(), linear.weight.dtype
+        linear.to(torch.promote_types(dtype, torch.float32))
+        try:
+            layer.merge(safe_merge=True)  # pyright: ignore
+        except (ValueError, RuntimeError) as error:
+            raise UnsupportedModelError(f"{name}: its update cannot be folded in: {first_line(error)}") from error
+        exact = linear.weight.detach()
+        linear.to(dtype)
+        lost.append(float(torch.linalg.vector_norm(linear.weight.detach().to(exact.dtype) - exact)))
+        changed.append(float(torch.linalg.vector_norm(exact - before.to(exact.dtype))))
+    for wrapper in _trained_in_full(loaded.inner).values():
+        wrapper.original_module.load_state_dict(wrapper.modules_to_save["default"].state_dict())
+    loaded.biases = {}  # those that the adapter brought along stay
+    detach_adapter(loaded)
+    return math.hypot(*lost) / math.hypot(*changed) if any(changed) else 0.0
+
+
+def _refuse_tied(loaded: LoadedModel, adapted: Sequence[str]) -> None:
+    """Refuse to change a weight that other parts of the model use as well: with the adapter on, they keep it."""
+    places: dict[int, list[str]] = {}
+    for name, parameter in loaded.inner.named_parameters(remove_duplicate=False):
+        places.setdefault(id(parameter), []).append(name)
+    for names in places.values():
+        inside = [name for name in names if name.startswith(tuple(f"{module}." for module in adapted))]
+        if inside and len(names) > len(inside):
+            other = next(name for name in names if name not in inside)
+            raise UnsupportedModelError(
+                f"{inside[0]} is one weight with {other}, which the adapter leaves alone, so folding it in would "
+                "change both; keep the adapter as it is"
+            )
+
+
 def _trained_in_full(module: nn.Module) -> dict[str, Any]:
     """Find peft's wrappers of what is trained in full, by the names of what they wrap."""
     return {name: below for name, below in module.named_modules() if hasattr(below, "modules_to_save")}
@@ -150,10 +203,25 @@ def _refuse_targets(loaded: LoadedModel, config: Any, whole: Sequence[str]) -> N
     fitting = [name for name, _ in loaded.inner.named_modules() if check_target_module_exists(config, name)]
     if not fitting:
         raise UnsupportedModelError(f"lora.targets {config.target_modules!r} fits no module of {loaded.base}")
+    _refuse_unasked(loaded, str(config.target_modules), fitting)
     if whole and config.bias != "none":
         raise UnsupportedModelError(f"lora.bias: {config.bias} and train: both train the biases of {whole[0]}; use one")
     if twice := [name for name in fitting if name.startswith(tuple(f"{above}." for above in whole))]:
         raise UnsupportedModelError(f"lora.targets fits {twice[0]}, which `train` trains in full; narrow lora.targets")
+
+
+def _refuse_unasked(loaded: LoadedModel, targets: str, fitting: Sequence[str]) -> None:
+    """Refuse targets that fit modules outside the language model by the way, naming nothing that is only there."""
+    inside = {id(module) for module in loaded.family.language_model(loaded.inner).modules()}
+    inside.add(id(loaded.family.head(loaded.inner)))
+    names = {name: id(module) in inside for name, module in loaded.inner.named_modules()}
+    shared = {part for name, is_inside in names.items() if is_inside for part in name.split(".")}
+    for name in fitting:
+        if not names[name] and not any(part in targets for part in name.split(".") if part not in shared):
+            raise UnsupportedModelError(
+                f"lora.targets {targets!r} fits {name}, too, which is not of the language model; "
+                "narrow it, or name that part in it if it is meant"
+            )
 
 
 def _refuse_coarse_biases(loaded: LoadedModel, bias: str) -> None:
@@ -245,22 +313,12 @@ def adapter_weights(model: Any) -> dict[str, Tensor]:
 
 
 def save_adapter(loaded: LoadedModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Write an adapter so that equal adapters are equal bytes: sorted configuration, no paths, no dates.
+    """Write the adapter that a model wears; see `write_adapter`.
 
     Args:
         loaded: the model that wears it.
         folder: must exist.
         weights: other values for its tensors, e.g. the best ones; its own by default.
     """
-    from safetensors.torch import save_file
-
-    config = loaded.module.peft_config["default"].to_dict()  # pyright: ignore
-    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    config.update(base_model_name_or_path=loaded.base, inference_mode=True)
-    text = json.dumps(config, indent=2, sort_keys=True, default=str) + "\n"
-    (folder / ADAPTER_FILES[0]).write_text(text, encoding="utf-8")
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in sorted((weights or adapter_weights(loaded.module)).items())
-    }
-    save_file(tensors, folder / ADAPTER_FILES[1], metadata={"format": "pt"})
+    config = loaded.module.peft_config["default"]  # pyright: ignore
+    write_adapter(folder, config, weights or adapter_weights(loaded.module), base=loaded.base)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import MissingDataError, StudyError, UnsupportedModelError
+from sightline.errors import MissingDataError, StudyError, UnsupportedModelError, first_line
 from sightline.models.chat import Chat
 from sightline.models.family import Family
 from sightline.models.features import PictureFeatures
@@ -206,11 +206,11 @@ def read_config(base: str) -> Any:
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
     except OSError as error:
         raise MissingDataError(
-            f"base {base!r} is neither a folder with a model nor to be had from the hub: {_first_line(error)}"
+            f"base {base!r} is neither a folder with a model nor to be had from the hub: {first_line(error)}"
         ) from error
     except ValueError as error:
         raise UnsupportedModelError(
-            f"base {base!r}: its configuration is of no known model type ({_first_line(error)}); "
+            f"base {base!r}: its configuration is of no known model type ({first_line(error)}); "
             f"supported: {', '.join(FAMILIES)}"
         ) from error
     if config.model_type not in FAMILIES:
@@ -346,11 +346,7 @@ def _naming(base: str, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
-        raise MissingDataError(f"base {base!r}: {what} cannot be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise MissingDataError(f"base {base!r}: {what} cannot be loaded: {first_line(error)}") from error
 
 
 @contextmanager

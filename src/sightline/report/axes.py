@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sightline.report.wording import rounded
@@ -32,7 +32,9 @@ class Scale:
     @property
     def digits(self) -> int:
         """Decimals that tell neighbouring tick marks apart."""
-        return max(0, -math.floor(math.log10(self.step) + 1e-9))
+        magnitude = math.floor(math.log10(self.step) + 1e-9)
+        has_half = abs(self.step / 10.0**magnitude - 2.5) < 1e-6  # 0.25 and 0.75 are not told apart by one decimal
+        return max(0, has_half - magnitude)
 
     def share(self, value: float) -> float:
         """Where a value lies between low (0) and high (1), values outside drawn at the end."""
@@ -81,3 +83,28 @@ def scale_about_zero(values: Iterable[float | None]) -> Scale:
     step = _round_step(extent / 3)
     half = math.ceil(extent / step - 1e-9) * step
     return Scale(-half, half, step)
+
+
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move places apart until each keeps its distance from the next, changing no order and as little as it takes.
+
+    Args:
+        places: in any order.
+        gap: the least distance.
+        low: no place may lie below it.
+        high: no place may lie above it, as far as there is room.
+
+    Returns:
+        Where each lies now, in the order given.
+    """
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    moved = [0.0] * len(places)
+    least = low
+    for index in order:
+        moved[index] = max(places[index], least)
+        least = moved[index] + gap
+    most = high
+    for index in reversed(order):
+        moved[index] = max(low, min(moved[index], most))
+        most = moved[index] - gap
+    return moved

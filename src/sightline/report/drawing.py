@@ -7,21 +7,19 @@ Colours and strokes are classes of `figures.css`; nothing here knows a colour.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
 from sightline.report.axes import Scale, finite, scale_around
+from sightline.report.curves import Line, Panel, Training
 from sightline.report.wording import clean, count
 
 STRIP_INSET = 6.0
-MOST_POINTS = 300
+CURVE_WIDTH = 420
 
-_WIDTH, _LEFT, _RIGHT = 420, 52, 408
-_LOSS_TOP, _LOSS_BOTTOM = 26, 152
-_RATE_TOP, _RATE_BOTTOM = 174, 206
-CURVE_HEIGHT = 244
+_LEFT, _RIGHT = 52, 408
+_TITLE, _GAP, _STEPS = 24, 12, 28
 _LETTER = 6.6
 
 
@@ -100,124 +98,72 @@ def whisker(scale: Scale, value: float | None, interval: Sequence[float] | None,
     return Markup("".join(parts))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """What a model's metrics.jsonl gives to draw.
-
-    Args:
-        loss: (step, training loss), at most a few hundred points.
-        num_averaged: steps behind each point of `loss`.
-        validation: (step, validation loss).
-        learning_rate: (step, learning rate).
-        num_steps: the last step.
-    """
-
-    loss: tuple[tuple[float, float], ...]
-    num_averaged: int
-    validation: tuple[tuple[float, float], ...]
-    learning_rate: tuple[tuple[float, float], ...]
-    num_steps: int
+def training_height(training: Training) -> int:
+    """Units from the top of a training's drawing to its bottom."""
+    return sum(_TITLE + _plot_height(panel) + _GAP for panel in training.panels) + _STEPS
 
 
-def _points(rows: Sequence[Mapping[str, object]], key: str) -> list[tuple[float, float]]:
-    points = []
-    for row in rows:
-        step, value = row.get("step"), row.get(key)
-        if isinstance(step, int | float) and isinstance(value, int | float) and math.isfinite(value):
-            points.append((float(step), float(value)))
-    return points
-
-
-def _thinned(points: list[tuple[float, float]], size: int) -> tuple[tuple[float, float], ...]:
-    groups = [points[start : start + size] for start in range(0, len(points), size)]
-    return tuple((group[-1][0], math.fsum(value for _, value in group) / len(group)) for group in groups)
-
-
-def curve_of(rows: Sequence[Mapping[str, object]]) -> Curve:
-    """Prepare a model's training record for drawing; long ones are averaged over equal runs of steps."""
-    loss, rate = _points(rows, "loss"), _points(rows, "learning_rate")
-    validation = _points(rows, "validation_loss")
-    size = max(1, math.ceil(len(loss) / MOST_POINTS))
-    last = max((step for step, _ in [*loss, *rate, *validation]), default=0)
-    return Curve(
-        loss=_thinned(loss, size),
-        num_averaged=size,
-        validation=tuple(validation),
-        learning_rate=_thinned(rate, max(1, math.ceil(len(rate) / MOST_POINTS))),
-        num_steps=int(last),
-    )
-
-
-def loss_scale(curves: Sequence[Curve]) -> Scale:
-    """One scale of loss for curves that are to be compared."""
-    return scale_around([value for curve in curves for _, value in (*curve.loss, *curve.validation)], intervals=4)
-
-
-def training_curve(curve: Curve, *, losses: Scale, num_steps: int) -> Markup:
-    """Draw training loss, validation loss and learning rate over one axis of optimizer steps.
-
-    Args:
-        curve: what to draw.
-        losses: the scale of loss, shared by models that are to be compared.
-        num_steps: the right end of the step axis, shared likewise.
+def training_curves(training: Training) -> Markup:
+    """Draw a model's training: its panels one under the other, over one axis of optimizer steps.
 
     Returns:
-        The content of an SVG of 420 by `CURVE_HEIGHT` units.
+        The content of an SVG of `CURVE_WIDTH` by `training_height` units.
     """
-    steps = scale_around([0, max(1, num_steps)], intervals=5)
-    right_end = max(1, num_steps)
-    rates = scale_around([0, *(value for _, value in curve.learning_rate)], intervals=1)
+    parts: list[str] = []
+    top = 0
 
     def x_of(step: float) -> float:
-        return _LEFT + (_RIGHT - _LEFT) * min(1.0, step / right_end)
+        return _LEFT + (_RIGHT - _LEFT) * min(1.0, step / training.num_steps)
 
-    def path(points: Sequence[tuple[float, float]], scale: Scale, top: int, bottom: int) -> str:
-        placed = ((x_of(step), bottom - (bottom - top) * scale.share(value)) for step, value in points)
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-
-    parts: list[str] = []
-    for tick in losses.ticks:
-        y = _LOSS_BOTTOM - (_LOSS_BOTTOM - _LOSS_TOP) * losses.share(tick)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(label_text(_LEFT - 7, round(y + 3.5, 1), losses.label(tick), kind="tick", anchor="end"))
-    for y in (_RATE_TOP, _RATE_BOTTOM):
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}"/>')
-    for value, y in ((rates.high, _RATE_TOP), (0.0, _RATE_BOTTOM)):
-        parts.append(label_text(_LEFT - 7, y + 3.5, _small_number(value), kind="tick", anchor="end"))
-    for tick in steps.ticks:
-        if tick <= right_end:
-            parts.append(label_text(round(x_of(tick), 1), 222, count(tick), kind="tick", anchor="middle"))
-
-    parts.append(label_text(_LEFT, 12, "loss (nats)"))
-    parts.append(label_text(_LEFT, _RATE_TOP - 6, "learning rate"))
-    parts.append(label_text(_RIGHT, 238, "optimizer step", anchor="end"))
-    parts.append(_legend(curve))
-
-    if curve.loss:
-        parts.append(f'<polyline class="train" points="{path(curve.loss, losses, _LOSS_TOP, _LOSS_BOTTOM)}"/>')
-    if curve.validation:
-        points = path(curve.validation, losses, _LOSS_TOP, _LOSS_BOTTOM)
-        parts.append(f'<polyline class="validation" points="{points}"/>')
-        for point in points.split():
-            x, y = point.split(",")
-            parts.append(f'<circle class="validation-dot" cx="{x}" cy="{y}" r="2.6"/>')
-    if curve.learning_rate:
-        parts.append(f'<polyline class="rate" points="{path(curve.learning_rate, rates, _RATE_TOP, _RATE_BOTTOM)}"/>')
+    for panel in training.panels:
+        bottom = top + _TITLE + _plot_height(panel)
+        parts += _panel(panel, x_of, top=top + _TITLE, bottom=bottom)
+        for step in training.stages:
+            parts.append(
+                f'<line class="zero" x1="{x_of(step):.1f}" x2="{x_of(step):.1f}" y1="{top + _TITLE}" y2="{bottom}"/>'
+            )
+        top = bottom + _GAP
+    for tick in scale_around([0, training.num_steps], intervals=5).ticks:
+        if tick <= training.num_steps:
+            parts.append(label_text(round(x_of(tick), 1), top + 4, count(tick), kind="tick", anchor="middle"))
+    parts.append(label_text(_RIGHT, top + 22, "optimizer step", anchor="end"))
     return Markup("".join(parts))
 
 
-def _legend(curve: Curve) -> str:
+def _plot_height(panel: Panel) -> int:
+    return 126 if panel.is_tall else 52
+
+
+def _panel(panel: Panel, x_of: Callable[[float], float], *, top: int, bottom: int) -> list[str]:
+    scale, parts = panel.scale, [label_text(_LEFT, top - 10, panel.title), _legend(panel.lines, y=top - 10)]
+
+    def y_of(value: float) -> float:
+        return bottom - (bottom - top) * scale.share(value)
+
+    for tick in scale.ticks if panel.is_tall or len(scale.ticks) < 5 else scale.ticks[::2]:
+        y = y_of(tick)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        label = _small_number(tick) if panel.key == "rate" else scale.label(tick)
+        parts.append(label_text(_LEFT - 7, round(y + 3.5, 1), label, kind="tick", anchor="end"))
+    for line in panel.lines:
+        placed = [f"{x_of(step):.1f},{y_of(value):.1f}" for step, value in line.points]
+        parts.append(f'<polyline class="{line.kind}" points="{" ".join(placed)}"/>')
+        if line.kind == "validation":
+            for point in placed:
+                x, y = point.split(",")
+                parts.append(f'<circle class="validation-dot" cx="{x}" cy="{y}" r="2.6"/>')
+    return parts
+
+
+def _legend(lines: Sequence[Line], *, y: float) -> str:
     """Line samples and their names, laid out from the right by the width of the words."""
-    averaged = f"train, mean of {curve.num_averaged} steps" if curve.num_averaged > 1 else "train"
     parts, right = [], float(_RIGHT)
-    for name, kind in (("validation", "validation"), (averaged, "train")):
-        if kind == "validation" and not curve.validation:
-            continue
-        left = right - len(name) * _LETTER
-        parts.append(label_text(round(left), 12, name))
-        parts.append(f'<line class="{kind}" x1="{left - 24:.0f}" x2="{left - 6:.0f}" y1="8" y2="8"/>')
-        if kind == "validation":
-            parts.append(f'<circle class="validation-dot" cx="{left - 15:.0f}" cy="8" r="2.6"/>')
+    for line in reversed([line for line in lines if line.name]):
+        left = right - len(line.name) * _LETTER
+        parts.append(label_text(round(left), y, line.name))
+        parts.append(f'<line class="{line.kind}" x1="{left - 24:.0f}" x2="{left - 6:.0f}" y1="{y - 4}" y2="{y - 4}"/>')
+        if line.kind == "validation":
+            parts.append(f'<circle class="validation-dot" cx="{left - 15:.0f}" cy="{y - 4}" r="2.6"/>')
         right = left - 40
     return "".join(parts)
 

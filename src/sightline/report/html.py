@@ -3,107 +3,206 @@
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from sightline.report import drawing
+from sightline.report.calibration import Calibration
+from sightline.report.charts import CHART_HEIGHT, calibration_chart, trade_chart
+from sightline.report.content import Content, numbering_tags
+from sightline.report.costs import hours_of_work, in_words
 from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, findings, notes
+from sightline.report.judges import judges_part
+from sightline.report.mistakes import KINDS
 from sightline.report.origins import model_origins
 from sightline.report.page import render_page
-from sightline.report.pictures import Thumbnail, thumbnail
+from sightline.report.pictures import thumbnails
 from sightline.report.pictures_matter import picture_sets
-from sightline.report.reading import StudyFiles
-from sightline.report.results import result_tables
-from sightline.report.sides import MOST_PICTURES_A_ROW, SideBySide, SideRow, side_by_side
-from sightline.report.verdicts import has_several, verdict_groups
-from sightline.report.wording import count, duration, rounded, shortened
-from sightline.verdict.sentences import beside
+from sightline.report.reading import Row, StudyFiles
+from sightline.report.sides import MOST_PICTURES_A_ROW, SideBySide, SideRow
+from sightline.report.study_tables import elsewhere_entries, of_wordings
+from sightline.report.tables import slim
+from sightline.report.verdicts import VerdictGroup, has_several, verdict_groups
+from sightline.report.wording import clean, duration, rounded, shortened
+from sightline.verdict.sentences import BESIDE, beside
 
-MOST_FILTERS = 4
-MOST_TAG_VALUES = 30
+FIRST_ROWS = 100
+"""Rows in view before the reader asks for more, and without a script all there are."""
+
+MOST_FILTERS = 3
+"""Tags whose filters are in view at once."""
+
 LONGEST_STUDY = 20_000
-_FIRST_TAGS = ("kind", "answer_type", "organ")
+_LISTED = 15
+
+_ELSEWHERE = ("wordings", "sensitivity", "forgotten", "cut")
+"""Parts of compare.json whose sentences stand in a section with their drawings and tables."""
+
+_ANSWERS = (("r", "right"), ("w", "wrong"), ("p", "by degrees"), ("u", "not read"), ("f", "scoring failed"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CurveView:
-    """A model's training: its curve, and what it says in numbers.
+class Picture:
+    """A drawing with its caption.
 
     Args:
-        model: its name.
+        title: the name in front of the caption.
+        caption: the rest of it.
         drawing: the content of its SVG.
         height: of that SVG, in its own units.
-        summary: one line of numbers.
+        words: the same for those who cannot see it.
     """
 
-    model: str
+    title: str
+    caption: str
     drawing: Markup
     height: int
-    summary: str
+    words: str
 
 
-def _step_name(model: str) -> str:
-    return model.split("@")[0].split(".")[0]
+def page(content: Content, *, with_images: bool) -> str:
+    """Write the report's page.
+
+    Args:
+        content: of the study.
+        with_images: whether small copies of the pictures are embedded, and the pictures linked.
+
+    Returns:
+        One HTML document that needs no other file.
+    """
+    files, side, compare = content.files, content.side, content.files.compare
+    run = files.run or {}
+    problems, checks = findings(files.problems), findings(files.checks)
+    numbering = numbering_tags(side.rows)
+    shown = [picture for row in side.shown for picture in row.sample.pictures[:MOST_PICTURES_A_ROW]]
+    return render_page(
+        "template.html.j2",
+        title=str(compare.get("study") or files.directory.name),
+        script="report.js",
+        functions={"as_show": _as_show},
+        compare=compare,
+        num_models=len({arm["model"] for arm in compare.get("arms") or ()}),
+        several_data=has_several(compare, "data"),
+        several_wordings=has_several(compare, "template"),
+        stated=verdict_groups(compare, compare.get("stated") or (), y=30),
+        exploratory=_listed(compare, compare.get("exploratory") or ()),
+        elsewhere=_listed(compare, elsewhere_entries(files)),
+        wordings=[(entry, _listed(compare, of_wordings(compare, entry))) for entry in compare.get("wordings") or ()],
+        beside=[each for each in beside(compare) if each[0] not in {BESIDE[key] for key in _ELSEWHERE}],
+        said={key: _said(compare.get(key) or ()) for key in _ELSEWHERE},
+        judges=judges_part(files),
+        picture_sets=picture_sets(files.pictures_matter),
+        notes=notes(files),
+        accepted=accepted_faults(files),
+        content=content,
+        slim=slim,
+        place_of=place_of,
+        curves=_curves(content),
+        trades=[
+            Picture(title="", caption=f"{one.y_title} against {one.x_title}", words=in_words(one),
+                    drawing=trade_chart(one), height=CHART_HEIGHT)
+            for one in content.trades
+        ],
+        calibrations=[_calibration(one) for one in content.calibrations],
+        side=side,
+        moved_by=moved_by,
+        facts=Markup(_facts(side, content)),
+        first_rows=FIRST_ROWS,
+        kinds=[(KINDS.index(kind), kind) for kind in KINDS if any(kind in row.kinds.values() for row in side.rows)],
+        answers=[(letter, name) for letter, name in _ANSWERS if _has_letter(side, letter)],
+        columns=columns,
+        filters=content.filters,
+        most_filters=MOST_FILTERS,
+        numbering=numbering,
+        thumbnails=thumbnails(shown, files.directory) if with_images else {},
+        with_images=with_images,
+        most_pictures=MOST_PICTURES_A_ROW,
+        problems=problems[:MOST_FINDINGS],
+        num_problems=len(problems),
+        problems_known=files.problems is not None,
+        checks=checks[:MOST_FINDINGS],
+        num_checks=len(checks),
+        checks_known=files.checks is not None,
+        run=run,
+        run_tables=run_tables(files),
+        seeds=seeds(files),
+        study_text=shortened(files.study_text or "", LONGEST_STUDY),
+    )  # fmt: skip
 
 
-def curve_views(files: StudyFiles) -> tuple[CurveView, ...]:
-    """Draw each model's training; members and seeds of one step share their scales."""
-    curves = {model: drawing.curve_of(rows) for model, rows in files.curves.items()}
-    curves = {model: curve for model, curve in curves.items() if curve.num_steps}
-    views = []
-    for model, curve in curves.items():
-        peers = [other for name, other in curves.items() if _step_name(name) == _step_name(model)]
-        content = drawing.training_curve(
-            curve, losses=drawing.loss_scale(peers), num_steps=max(peer.num_steps for peer in peers)
+def _said(entries: Iterable[Row]) -> list[str]:
+    return [f"{entry['title']}: {entry['sentence']}" for entry in entries]
+
+
+def _listed(compare: Row, entries: Iterable[Row]) -> tuple[VerdictGroup, ...]:
+    return verdict_groups(compare, entries, y=_LISTED, by_metric=True)
+
+
+def _curves(content: Content) -> list[Picture]:
+    return [
+        Picture(
+            title=one.model,
+            caption=one.summary,
+            drawing=drawing.training_curves(one),
+            height=drawing.training_height(one),
+            words=f"Training of {one.model}: {one.summary}",
         )
-        summary = f"{count(curve.num_steps)} steps"
-        if curve.validation:
-            step, best = min(curve.validation, key=lambda point: point[1])
-            summary += f", validation loss lowest at step {count(step)}: {rounded(best, 3)}"
-        views.append(CurveView(model=model, drawing=content, height=drawing.CURVE_HEIGHT, summary=summary))
-    return tuple(views)
+        for one in content.training
+    ]
 
 
-def _tag_values(rows: Iterable[SideRow]) -> dict[str, set[str]]:
-    values: dict[str, set[str]] = {}
-    for row in rows:
-        for key, value in row.sample.tags.items():
-            values.setdefault(key, set()).add(str(value))
-    return values
+def _calibration(one: Calibration) -> Picture:
+    caption = f"{one.metric}, {one.data}: calibration error {rounded(one.error, 1, shift=2)}%"
+    words = "; ".join(
+        f"{rounded(b.right, 0, shift=2)}% right at {rounded(b.confidence, 0, shift=2)}%" for b in one.bins
+    )
+    chart = calibration_chart(one)
+    return Picture(title=one.model, caption=caption, drawing=chart, height=CHART_HEIGHT, words=words)
 
 
-def tag_filters(rows: Iterable[SideRow]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The tags worth filtering by: those with several values but not one per row, the usual ones first."""
-    values = _tag_values(rows)
-    useful = [key for key, seen in values.items() if 2 <= len(seen) <= MOST_TAG_VALUES]
-    ordered = [key for key in _FIRST_TAGS if key in useful] + sorted(set(useful).difference(_FIRST_TAGS))
-    return tuple((key, tuple(sorted(values[key]))) for key in ordered[:MOST_FILTERS])
+def place_of(model: str, metric: str, data: str, template: str, answer: str = "") -> dict[str, str]:
+    """Name the answers behind a model's value, as the page's filters do."""
+    place = {"model": model, "metric": metric, "data": data, "template": template}
+    return place | ({"answer": answer} if answer else {})
 
 
-def numbering_tags(rows: Iterable[SideRow]) -> frozenset[str]:
-    """The tags that number rows rather than describe them; a reader is spared them."""
-    return frozenset(key for key, seen in _tag_values(rows).items() if len(seen) > MOST_TAG_VALUES)
+def _as_show(show: Mapping[str, str]) -> str:
+    """Write down which answers are meant, in the words of the page's filters."""
+    return json.dumps({clean(key): clean(value) for key, value in show.items()}, ensure_ascii=True, sort_keys=True)
 
 
-def thumbnails(files: StudyFiles, rows: Iterable[SideRow]) -> dict[str, Thumbnail]:
-    """Small copies of the pictures the rows show, each once, by the picture's hash."""
-    copies: dict[str, Thumbnail | None] = {}
-    for row in rows:
-        for picture in row.sample.pictures[:MOST_PICTURES_A_ROW]:
-            if picture.sha256 not in copies:
-                copies[picture.sha256] = thumbnail(picture, files.directory, key=f"picture-{len(copies)}")
-    return {name: copy for name, copy in copies.items() if copy is not None}
+def _has_letter(side: SideBySide, letter: str) -> bool:
+    return any(letter in marks for row in side.rows for marks in row.marks.values())
 
 
-def _row_facts(row: SideRow) -> str:
-    """What the page's script filters by, as JSON for one attribute."""
-    tags = {str(key): str(value) for key, value in row.sample.tags.items()}
-    flips = {str(index): status for index, status in row.flips.items()}
-    return json.dumps({"tags": tags, "flips": flips, "right": row.num_right}, ensure_ascii=True, sort_keys=True)
+def _facts(side: SideBySide, content: Content) -> str:
+    """What the page's script filters by, as JSON that is no markup whatever it holds."""
+    keys = [key for key, _ in content.filters]
+    rows = [
+        {
+            "tags": {clean(key): clean(str(row.sample.tags[key])) for key in keys if key in row.sample.tags},
+            "flips": {str(index): status for index, status in row.flips.items()},
+            "right": row.num_right,
+            "data": clean(row.data),
+            "template": clean(row.template),
+            "marks": [row.marks[name] for name in side.metrics],
+            "kinds": "".join(
+                f"{KINDS.index(row.kinds[model]):x}" if model in row.kinds else "-" for model in side.models
+            ),
+        }
+        for row in side.shown
+    ]
+    facts = {
+        "stated": side.num_stated or len(side.comparisons),
+        "models": list(map(clean, side.models)),
+        "metrics": list(map(clean, side.metrics)),
+        "rows": rows,
+    }
+    text = json.dumps(facts, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def moved_by(row: SideRow, side: SideBySide) -> tuple[tuple[str, tuple[str, ...], str], ...]:
@@ -115,18 +214,6 @@ def moved_by(row: SideRow, side: SideBySide) -> tuple[tuple[str, tuple[str, ...]
             comparison = side.comparisons[index]
             moved.setdefault((status, comparison["against"]), []).append(comparison["model"])
     return tuple((status, tuple(dict.fromkeys(models)), against) for (status, against), models in moved.items())
-
-
-def training_facts(files: StudyFiles) -> tuple[tuple[str, str, str, str, str], ...]:
-    """Per model: steps, samples, tokens, and the median seconds of one optimizer step."""
-    facts = []
-    for model, rows in files.curves.items():
-        steps = [row for row in rows if "loss" in row]
-        seconds = [float(row["seconds"]) for row in steps if isinstance(row.get("seconds"), int | float)]
-        totals = [sum(int(row.get(key) or 0) for row in steps) for key in ("samples", "tokens")]
-        median = f"{rounded(statistics.median(seconds), 3)} s" if seconds else "–"
-        facts.append((model, count(len(steps)), count(totals[0]), count(totals[1]), median))
-    return tuple(facts)
 
 
 def seeds(files: StudyFiles) -> str:
@@ -147,11 +234,16 @@ def _in_words(key: str) -> str:
     return key.replace("_gib", " (GiB)").replace("_", " ")
 
 
+def _hours(files: StudyFiles) -> tuple[tuple[str, str], ...]:
+    hours = hours_of_work(files)
+    return ((hours[0], rounded(hours[1], 3)),) if hours else ()
+
+
 def run_tables(files: StudyFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """Models, hardware, times, versions and data hashes of a run, each as a table of names and values."""
     run = files.run or {}
 
-    def pairs(key: str, show: Any = str) -> tuple[tuple[str, str], ...]:
+    def pairs(key: str, show: Callable[[Any], str] = str) -> tuple[tuple[str, str], ...]:
         entries = run.get(key)
         if not isinstance(entries, Mapping):
             return ()
@@ -160,59 +252,8 @@ def run_tables(files: StudyFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...
     return (
         ("Models, with the SHA-256 of their adapters", model_origins(files)),
         ("Hardware", tuple((_in_words(name), value) for name, value in pairs("hardware"))),
+        ("Hours of training, answering and judging", _hours(files)),
         ("Time, step by step", pairs("seconds", lambda value: duration(float(value)))),
         ("Versions", pairs("versions")),
         ("Data, SHA-256 of the rows", pairs("data_sha256")),
-    )
-
-
-def page(files: StudyFiles, *, with_images: bool) -> str:
-    """Write the report's page.
-
-    Args:
-        files: the study's content.
-        with_images: whether small copies of the pictures are embedded.
-
-    Returns:
-        One HTML document that needs no other file.
-    """
-    compare, run = files.compare, files.run or {}
-    side = side_by_side(files)
-    problems, checks = findings(files.problems), findings(files.checks)
-    return render_page(
-        "template.html.j2",
-        title=str(compare.get("study") or files.directory.name),
-        script="report.js",
-        functions={"row_facts": _row_facts},
-        compare=compare,
-        num_models=len({arm["model"] for arm in compare.get("arms") or ()}),
-        several_data=has_several(compare, "data"),
-        stated=verdict_groups(compare, compare.get("stated") or (), y=30),
-        exploratory=verdict_groups(compare, compare.get("exploratory") or (), y=15, by_metric=True),
-        beside=list(beside(compare)),
-        picture_sets=picture_sets(files.pictures_matter),
-        notes=notes(files),
-        accepted=accepted_faults(files),
-        tables=result_tables(compare),
-        curves=curve_views(files),
-        side=side,
-        moved_by=moved_by,
-        columns=columns,
-        filters=tag_filters(side.rows),
-        numbering=numbering_tags(side.rows),
-        several_wordings=has_several(compare, "template"),
-        thumbnails=thumbnails(files, side.rows) if with_images else {},
-        with_images=with_images,
-        most_pictures=MOST_PICTURES_A_ROW,
-        problems=problems[:MOST_FINDINGS],
-        num_problems=len(problems),
-        problems_known=files.problems is not None,
-        checks=checks[:MOST_FINDINGS],
-        num_checks=len(checks),
-        checks_known=files.checks is not None,
-        run=run,
-        run_tables=run_tables(files),
-        training_facts=training_facts(files),
-        seeds=seeds(files),
-        study_text=shortened(files.study_text or "", LONGEST_STUDY),
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from sightline.report.content import Content
 from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, findings, notes
-from sightline.report.html import run_tables, seeds, training_facts
+from sightline.report.html import run_tables, seeds
+from sightline.report.judges import judges_markdown
 from sightline.report.pictures_matter import picture_sets
 from sightline.report.reading import StudyFiles
-from sightline.report.results import result_tables
+from sightline.report.tables import Table, caption, markdown_lines, slim
 from sightline.report.verdicts import VerdictView, verdict_groups
 from sightline.report.wording import clean, count, shortened
 from sightline.report.wording import markdown_text as text
@@ -56,10 +58,10 @@ def _stated(files: StudyFiles, figures: Sequence[str]) -> Iterator[str]:
     yield ""
 
 
-def _results(files: StudyFiles) -> Iterator[str]:
+def _results(content: Content) -> Iterator[str]:
     yield "## All models, all metrics"
     yield ""
-    for table in result_tables(files.compare):
+    for table in content.results:
         yield f"{text(table.data)}, {text(table.template)} wording: {table.asked}."
         yield ""
         for panel in table.panels:
@@ -67,13 +69,15 @@ def _results(files: StudyFiles) -> Iterator[str]:
             yield f"**{text(panel.title)}** ({text(panel.unit)}, {direction})"
             yield ""
             rows = [
-                (row.model, row.value, row.interval, row.num_counted, row.num_unparsed, row.num_failed)
+                (row.model, row.value, row.interval, row.clean, row.num_counted, row.num_unparsed, row.num_failed)
                 for row in panel.rows
             ]
             if panel.baseline is not None:
                 value, answer = panel.baseline
-                rows.append((f"always {answer!r}", value, "", "", "", ""))
-            yield from _table(("model", "value", "interval", "answers", "of them unparsed", "failed"), rows)
+                rows.append((f"always {answer!r}", value, "", "", "", "", ""))
+            titles = ("model", "value", "interval", "on clean items", "answers", "of them unparsed", "failed")
+            kept = [place for place in range(len(titles)) if place != 3 or panel.any_clean]
+            yield from _table([titles[place] for place in kept], [[row[place] for place in kept] for row in rows])
 
 
 def _pictures(files: StudyFiles) -> Iterator[str]:
@@ -97,6 +101,29 @@ def _beside(files: StudyFiles) -> Iterator[str]:
         yield ""
         yield from (f"- {text(sentence)}" for sentence in sentences)
         yield ""
+
+
+def _sections(content: Content) -> Iterator[str]:
+    """Give the page's middle sections: their tables, one after the other."""
+    for heading, tables in (
+        ("Answers that could not be read", content.some("unread", "unread-rules")),
+        ("What training has seen", content.some("seen", "clean")),
+        ("How the question is put", content.some("wordings")),
+        ("What was lost elsewhere", content.some("elsewhere")),
+        ("Where the mistakes are", (*content.some("mistakes"), *content.by_tag)),
+        ("How sure, and how often right", content.some("calibration")),
+        ("Quality against cost", content.some("costs")),
+    ):
+        if tables:
+            yield from (f"## {heading}", "")
+            yield from (line for table in tables for line in _captioned(table))
+
+
+def _captioned(table: Table) -> Iterator[str]:
+    table = slim(table)
+    yield from (caption(table), "", *markdown_lines(table), "")
+    if table.note:
+        yield from (text(table.note), "")
 
 
 def _verdict(view: VerdictView) -> str:
@@ -140,7 +167,8 @@ def _found(title: str, recorded: object, *, none: str) -> Iterator[str]:
         yield ""
 
 
-def _made(files: StudyFiles) -> Iterator[str]:
+def _made(content: Content) -> Iterator[str]:
+    files = content.files
     yield "## How this was made"
     yield ""
     for title, pairs in run_tables(files):
@@ -150,8 +178,8 @@ def _made(files: StudyFiles) -> Iterator[str]:
     if seeds(files):
         yield f"**Seeds**: {text(seeds(files))}."
         yield ""
-    if files.curves:
-        yield from _table(("model", "steps", "samples", "tokens", "median time of a step"), training_facts(files))
+    for table in content.some("training"):
+        yield from (*markdown_lines(table), "")
     if files.study_text:
         yield "The study as resolved:"
         yield ""
@@ -159,29 +187,32 @@ def _made(files: StudyFiles) -> Iterator[str]:
         yield ""
 
 
-def markdown(files: StudyFiles, *, figures: Sequence[str]) -> str:
+def markdown(content: Content, *, figures: Sequence[str]) -> str:
     """Write the report as Markdown.
 
     Args:
-        files: the study's content.
+        content: of the study.
         figures: names of the files in figures/ to refer to.
 
     Returns:
         The document; no text from the data can become markup, a link or a picture in it.
     """
+    files = content.files
     lines = [f"# {text(files.compare.get('study') or files.directory.name)}", ""]
     lines += ["What tuning changed, and what this test set can tell. For research; not for clinical decisions.", ""]
     lines += _stated(files, figures)
-    lines += _results(files)
+    lines += _results(content)
     lines += _beside(files)
+    lines += judges_markdown(files)
     lines += _pictures(files)
+    lines += _sections(content)
     lines += _exploratory(files)
-    training = [name for name in figures if name.startswith("training-")]
+    training = [name for name in figures if name.startswith("training-") and name.endswith(".svg")]
     if training:
         lines += ["## Training", ""]
         lines += [f"![{text(name.removesuffix('.svg'))}](figures/{name})" for name in training] + [""]
     lines += _found("Rows left out or repaired", files.problems, none="No row was left out or repaired.")
     lines += _found("Checks", files.checks, none="Every check passed.")
-    lines += _made(files)
+    lines += _made(content)
     lines += ["Rounded half-even: points and percent to one decimal, p to three. All digits are in compare.json.", ""]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class StudyFiles:
         checks: checks.json, or None where no check was recorded.
         problems: data/problems.json, or None where no reading was recorded.
         pictures_matter: pictures_matter.json, or None where the study did not ask.
+        seen: data/seen.json: data set to the rows that training has seen, and how; empty where it was not recorded.
+        adapter_bytes: model name to the size of its adapter's file.
     """
 
     directory: Path
@@ -49,6 +51,8 @@ class StudyFiles:
     checks: Any
     problems: Any
     pictures_matter: Row | None
+    seen: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    adapter_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 def _read_json(path: Path) -> Any:
@@ -141,4 +145,9 @@ def read_study(directory: Path) -> StudyFiles:
         checks=_read_json(directory / "checks.json"),
         problems=_read_json(directory / "data" / "problems.json"),
         pictures_matter=_read_json(directory / "pictures_matter.json"),
+        seen=_read_json(directory / "data" / "seen.json") or {},
+        adapter_bytes={
+            path.parent.name: path.stat().st_size
+            for path in sorted((directory / "models").glob("*/adapter_model.safetensors"))
+        },
     )

@@ -28,6 +28,7 @@ class ArmRow:
         value: the metric, without unit.
         interval: its interval, without unit.
         strip: the drawing.
+        clean: the metric without the rows that training has seen; the same where it has seen none.
         num_counted: answers behind the value, those from which nothing could be read among them.
         num_unparsed: answers from which nothing could be read.
         num_failed: answers whose scoring broke.
@@ -38,6 +39,7 @@ class ArmRow:
     value: str
     interval: str
     strip: Markup
+    clean: str
     num_counted: str
     num_unparsed: str
     num_failed: str
@@ -59,6 +61,7 @@ class Panel:
         axis: the axis's drawing.
         any_failed: whether some scoring broke.
         any_not_applicable: whether some questions lie outside the metric.
+        any_clean: whether training has seen some rows.
     """
 
     metric: str
@@ -71,6 +74,7 @@ class Panel:
     axis: Markup
     any_failed: bool
     any_not_applicable: bool
+    any_clean: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,7 @@ def _panel(metric: str, arms: Sequence[Row], baseline: Row | None) -> Panel:
             interval=interval_text(value.get("interval"), unit, of_change=False),
             strip=lines
             + drawing.whisker(scale, value.get("value"), value.get("interval"), tone="level", y=STRIP_MIDDLE),
+            clean=level((value.get("clean") or value).get("value"), unit),
             num_counted=count(_num_counted(value)),
             num_unparsed=count(value.get("num_unparsed")),
             num_failed=count(value.get("num_failed")),
@@ -128,6 +133,7 @@ def _panel(metric: str, arms: Sequence[Row], baseline: Row | None) -> Panel:
         axis=drawing.axis(shown, most=3),
         any_failed=any(value.get("num_failed") for _, value in values),
         any_not_applicable=any(value.get("num_not_applicable") for _, value in values),
+        any_clean=any(value.get("clean") for _, value in values),
     )
 
 

@@ -6,12 +6,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sightline.records import Sample
+from sightline.report.mistakes import kind_of
 from sightline.report.reading import Row, StudyFiles
-from sightline.report.wording import level, shortened
+from sightline.report.wording import LONGEST_TEXT, level
 
-MOST_ROWS = 400
+MOST_ROWS = 5_000
+MOST_CHARACTERS = 8_000_000
+"""Of all answers on the page together; where there are more, each is cut sooner."""
+LONGEST_ANSWERS = (LONGEST_TEXT, 1_000, 500, 250, 120)
 MOST_PICTURES_A_ROW = 4
 MOST_MODELS_APART = 6
+
+LETTERS: Mapping[str, str] = {"right": "r", "wrong": "w", "unparsed": "u", "failed": "f", "": "-"}
+"""What stands for a mark in a row's facts; "p" for every other, a score by degrees."""
+
+_CELLS = ("tp", "fp", "fn", "tn")
+
+_Key = tuple[str, str, str]
+"""Data set, wording and sample id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +32,7 @@ class Said:
 
     Args:
         models: the models that gave exactly this answer with this mark.
-        text: the answer, cut for display.
+        text: the answer.
         mark: "right", "wrong", "unparsed", "failed", a score, or "" where no metric applies.
         tone: "good", "bad" or "plain".
         cut: whether the answer ended at max_new_tokens.
@@ -41,40 +53,51 @@ class SideRow:
         id: the sample's id.
         data: the evaluation set.
         template: the question's wording.
-        question: what was asked.
-        reference: the reference answer.
         sample: the row itself.
         said: the answers, in the models' order.
         flips: index of a comparison to "fixed" or "broke".
         num_right: how many models' answers are marked right.
+        kinds: model to the kind of its mistake, see `mistakes.KINDS`; models without an answer are not in it.
+        marks: metric to one of `LETTERS` per model of the study.
     """
 
     id: str
     data: str
     template: str
-    question: str
-    reference: str
     sample: Sample
     said: tuple[Said, ...]
     flips: Mapping[int, str]
     num_right: int
+    kinds: Mapping[str, str]
+    marks: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideBySide:
-    """The rows a report shows, and how many it does not.
+    """Every question with an answer, and how many of them a page shows.
 
     Args:
         comparisons: every comparison in the order `SideRow.flips` counts them: the stated ones, then the others.
         num_stated: how many of them were stated beforehand.
-        rows: those shown; fixed and broken ones first.
-        num_left_out: questions with answers that are not shown.
+        models: those that answered.
+        metrics: those by which single answers are marked.
+        rows: all of them; fixed and broken ones first.
+        num_shown: how many of them a page shows, from the first.
+        longest: characters of an answer that a page shows.
     """
 
     comparisons: tuple[Row, ...]
     num_stated: int
+    models: tuple[str, ...]
+    metrics: tuple[str, ...]
     rows: tuple[SideRow, ...]
-    num_left_out: int
+    num_shown: int
+    longest: int
+
+    @property
+    def shown(self) -> tuple[SideRow, ...]:
+        """The rows that a page shows."""
+        return self.rows[: self.num_shown]
 
 
 def metric_order(compare: Row) -> list[str]:
@@ -99,8 +122,12 @@ def _mark(scores: Mapping[str, Row], metrics: Sequence[str], units: Mapping[str,
     name = next((name for name in applying if units.get(name, "rate") == "rate"), applying[0])
     score, unit = scores[name], units.get(name, "rate")
     value = score.get("value")
-    if score.get("outcome") != "scored" or value is None:
+    if score.get("outcome") != "scored":
         return str(score.get("outcome") or ""), "plain" if value is None else "bad"
+    if value is None and unit == "rate" and set(_CELLS).intersection(score.get("parts") or ()):
+        value = sum(score["parts"].get(cell, 0) for cell in ("tp", "tn"))  # of a question that a ratio counts
+    if value is None:
+        return "scored", "plain"
     if unit == "rate" and value in (0, 1):
         return ("right", "good") if value == 1 else ("wrong", "bad")
     return f"{level(value, unit)}{'%' if unit == 'rate' else f' {unit}'}", "plain"
@@ -152,7 +179,7 @@ def side_by_side(files: StudyFiles, *, most_rows: int = MOST_ROWS) -> SideBySide
 
     Args:
         files: a study directory's content.
-        most_rows: rows to keep; those that a stated comparison fixed or broke are kept first.
+        most_rows: rows that a page shows; those that a stated comparison fixed or broke come first.
 
     Returns:
         The rows, with the first answer (k = 0) of every model.
@@ -162,50 +189,80 @@ def side_by_side(files: StudyFiles, *, most_rows: int = MOST_ROWS) -> SideBySide
     metrics, units = metric_order(files.compare), units_of(files.compare)
     flips = _flips(comparisons, units)
 
-    answers: dict[tuple[str, str, str], dict[str, Row]] = {}
+    answers: dict[_Key, dict[str, Row]] = {}
     for model, rows in files.answers.items():
         for row in rows:
             if not row.get("k"):
                 key = (row["data"], row.get("template") or "plain", row["sample_id"])
                 answers.setdefault(key, {})[model] = row
-
-    def rank(key: tuple[str, str, str]) -> int:
-        moved = flips.get(key, {})
-        return 0 if any(index < len(stated) for index in moved) else 1 if moved else 2
-
-    keys = sorted(_keys(files, answers), key=rank)
-    kept = keys[:most_rows]
-    wanted = set(kept)
-    scores: dict[tuple[str, str, str, str], dict[str, Row]] = {}
+    scores: dict[tuple[str, *_Key], dict[str, Row]] = {}
     for model, rows in files.scores.items():
         for row in rows:
             key = (str(row.get("data")), row.get("template") or "plain", row["sample_id"])
-            if key in wanted:
-                scores.setdefault((model, *key), {})[row["metric"]] = row
+            if key in answers:
+                scores.setdefault((model, *key), {}).setdefault(row["metric"], row)
 
-    def row_of(key: tuple[str, str, str]) -> SideRow:
-        data, template, sample_id = key
-        sample = files.samples[data][sample_id]
-        said = []
-        for model, answer in answers[key].items():
-            mark, tone = _mark(scores.get((model, *key), {}), metrics, units)
-            cut = answer.get("finish_reason") == "length"
-            said.append(Said(models=(model,), text=shortened(answer["text"]), mark=mark, tone=tone, cut=cut))
-        return SideRow(
-            id=sample_id,
-            data=data,
-            template=template,
-            question=shortened(sample.question),
-            reference=shortened(sample.answer),
-            sample=sample,
-            said=_together(said),
-            flips=flips.get(key, {}),
-            num_right=sum(one.mark == "right" for one in said),
-        )
+    def rank(key: _Key) -> int:
+        moved = flips.get(key, {})
+        return 0 if any(index < len(stated) for index in moved) else 1 if moved else 2
 
+    models = tuple(files.answers)
+    rows = tuple(
+        _row(files, key, models, answers[key], scores, metrics, units, flips.get(key, {}))
+        for key in sorted(_keys(files, answers), key=rank)
+    )
+    longest = _longest(rows[:most_rows])
     return SideBySide(
         comparisons=comparisons,
         num_stated=len(stated),
-        rows=tuple(row_of(key) for key in kept),
-        num_left_out=len(keys) - len(kept),
+        models=models,
+        metrics=tuple(name for name in metrics if any(letter != "-" for row in rows for letter in row.marks[name])),
+        rows=rows,
+        num_shown=min(len(rows), most_rows),
+        longest=longest,
     )
+
+
+def _row(
+    files: StudyFiles,
+    key: _Key,
+    models: Sequence[str],
+    answers: Mapping[str, Row],
+    scores: Mapping[tuple[str, *_Key], Mapping[str, Row]],
+    metrics: Sequence[str],
+    units: Mapping[str, str],
+    flips: Mapping[int, str],
+) -> SideRow:
+    data, template, sample_id = key
+    sample = files.samples[data][sample_id]
+    said, kinds = [], {}
+    marks = {name: "" for name in metrics}
+    for model in models:
+        by_metric = scores.get((model, *key), {})
+        for name in metrics:
+            mark, _ = _mark(by_metric, [name], units)
+            marks[name] += LETTERS.get(mark, "p")
+        if model in answers:
+            answer = answers[model]
+            mark, tone = _mark(by_metric, metrics, units)
+            cut = answer.get("finish_reason") == "length"
+            said.append(Said(models=(model,), text=str(answer["text"]), mark=mark, tone=tone, cut=cut))
+            kinds[model] = kind_of(sample, answer, mark)
+    return SideRow(
+        id=sample_id,
+        data=data,
+        template=template,
+        sample=sample,
+        said=_together(said),
+        flips=flips,
+        num_right=sum(one.mark == "right" for one in said),
+        kinds=kinds,
+        marks=marks,
+    )
+
+
+def _longest(rows: Sequence[SideRow]) -> int:
+    """Cut answers only as far as a page of bearable size asks for."""
+    lengths = [len(one.text) for row in rows for one in row.said]
+    fitting = (most for most in LONGEST_ANSWERS if sum(min(length, most) for length in lengths) <= MOST_CHARACTERS)
+    return next(fitting, LONGEST_ANSWERS[-1])

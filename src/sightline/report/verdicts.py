@@ -42,6 +42,7 @@ class VerdictView:
         fixed: questions on which the model did better than the other.
         broke: the reverse.
         checkpoints: the single training runs behind the comparison, where there are several.
+        place: which of compare.json's comparisons it is, the stated ones counted first; -1 for one that is none.
     """
 
     model: str
@@ -62,6 +63,7 @@ class VerdictView:
     fixed: str
     broke: str
     checkpoints: tuple[VerdictView, ...]
+    place: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +112,12 @@ def interval_text(interval: Sequence[float] | None, unit: str, *, of_change: boo
     return f"{low} to {high}"
 
 
-_UNKNOWN = ("", "rate", True)
+def metric_facts(compare: Row, metric: str) -> tuple[str, str, bool]:
+    """Give a metric's title, its unit and whether higher is better; a rate where compare.json does not say."""
+    return _metrics(compare).get(metric, (metric, "rate", True))
 
 
 def _metrics(compare: Row) -> dict[str, tuple[str, str, bool]]:
-    """Each metric's title, unit and direction."""
     return {
         name: (value.get("title") or name, value.get("unit") or "rate", bool(value.get("higher_is_better", True)))
         for arm in compare.get("arms") or ()
@@ -185,7 +188,15 @@ def _strip(question: Row, scale: Scale, *, tone: str, y: float) -> Markup:
 
 
 def _view(
-    question: Row, scale: Scale, *, unit: str, names: Mapping[str, str], wording: bool, confidence: str, y: float
+    question: Row,
+    scale: Scale,
+    *,
+    unit: str,
+    names: Mapping[str, str],
+    wording: bool,
+    confidence: str,
+    y: float,
+    place: int = -1,
 ) -> VerdictView:
     verdict = str(question.get("verdict") or "cannot decide")
     tone = tone_of(verdict)
@@ -212,6 +223,7 @@ def _view(
             _view(each, scale, unit=unit, names=names, wording=wording, confidence=confidence, y=_CHECKPOINT_MIDDLE)
             for each in _checkpoints(question)
         ),
+        place=place,
     )
 
 
@@ -234,12 +246,15 @@ def verdict_groups(
     Returns:
         The groups, in the order of their first question.
     """
-    metrics = _metrics(compare)
+    questions = list(questions)
+    listed = (*(compare.get("stated") or ()), *(compare.get("exploratory") or ()))
+    places = {id(question): place for place, question in enumerate(listed)}
+    metrics = {question["metric"]: metric_facts(compare, question["metric"]) for question in questions}
     several_wordings, several_data = has_several(compare, "template"), has_several(compare, "data")
     confidence = f"{level(1 - float(compare.get('alpha') or 0.05), 'rate').removesuffix('.0')}%"
     grouped: dict[tuple[Any, ...], list[Row]] = {}
     for question in questions:
-        _, unit, higher_is_better = metrics.get(question["metric"], _UNKNOWN)
+        _, unit, higher_is_better = metrics[question["metric"]]
         key: tuple[Any, ...] = (unit, higher_is_better)
         if by_metric:
             key += (question["metric"], question["data"], question.get("template"))
@@ -251,7 +266,16 @@ def verdict_groups(
         scale = Scale(shown.low / 100, shown.high / 100, shown.step / 100) if unit == "rate" else shown
         names = {name: title for name, (title, *_) in metrics.items()}
         views = tuple(
-            _view(question, scale, unit=unit, names=names, wording=several_wordings, confidence=confidence, y=y)
+            _view(
+                question,
+                scale,
+                unit=unit,
+                names=names,
+                wording=several_wordings,
+                confidence=confidence,
+                y=y,
+                place=places.get(id(question), -1),
+            )
             for question in members
         )
         groups.append(

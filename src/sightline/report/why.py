@@ -9,6 +9,7 @@ WHY: Mapping[str, str] = {
     "several-factors-changed": "Whatever the comparison shows, nobody can say which of the differences caused it.",
     "identical-members": "They are one model made twice: the second costs time, and that both agree proves nothing.",
     "unusual-setting": "A value far from what has worked elsewhere is more often a slip than a discovery.",
+    "critique-at-chance": "A pair whose better answer was chosen by chance teaches nothing but noise.",
     "data-partly-seen": "A model said to be trained on the whole set has seen a part of it.",
     "destinations": "Data that has left the machine cannot be called back.",
     "licences": "A model made from base and data inherits what both forbid.",

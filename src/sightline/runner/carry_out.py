@@ -23,13 +23,16 @@ from sightline.data.sets import write_samples
 from sightline.errors import MissingDataError, RefusedError, StudyError
 from sightline.records import RunRecord, to_json
 from sightline.report.build import build_report
+from sightline.runner.beside import stand_beside
 from sightline.runner.check import accept, check_prepared
 from sightline.runner.comparing import factorials_of, read_seen
 from sightline.runner.display import Display
+from sightline.runner.judges import carry_out_judge, judge_families, refuse_judges
+from sightline.runner.made_data import as_carried_out, make_data, notes_of_made_data, take_over_finished
+from sightline.runner.metrics import judges_asked, metrics_of
 from sightline.runner.prepare import prepare, problems_json, set_hashes
 from sightline.runner.reading import Prepared
 from sightline.runner.results import read_samples, read_scores
-from sightline.scoring.metrics import metric_named
 from sightline.storage import MANIFEST, canonical_json, is_finished, write_file
 from sightline.study import (
     Study,
@@ -40,6 +43,7 @@ from sightline.study import (
     resolved_yaml,
     study_sha256,
 )
+from sightline.study.names import MAKES_DATA
 from sightline.verdict.compare import Comparison, compare_models
 
 if TYPE_CHECKING:
@@ -48,6 +52,9 @@ if TYPE_CHECKING:
     from sightline.runner.make import Shelf
 
 PACKAGES = ("sightline", "torch", "transformers", "peft", "accelerate", "datasets", "numpy", "pillow")
+
+COMPUTED = ("train ", "evaluate ", "judge ")
+"""How the clock's names of what a budget pays for begin."""
 
 
 def run_study(study: Study, out: Path, *, until: str | None = None, display: Display | None = None) -> Path:
@@ -80,6 +87,7 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
         clock = _Clock(out / "seconds.json" if is_main else None)
         with clock.measure("data"):
             prepared, family = prepare(study)
+            refuse_judges(prepared, out)
         with clock.measure("check"):
             findings = check_prepared(prepared, family)
         _say_findings([found for found in findings if found.severity == "warning" or found.accepted], display)
@@ -91,7 +99,7 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
         from sightline.runner.pictures_matter import ask_without_pictures, write_pictures_matter
 
         spend = functools.partial(_spend, study.budget.gpu_hours, accelerator, clock)
-        families = {model_location(study, study.base): family}
+        families = {model_location(study, study.base): family, **judge_families(study, plan)}
         shelf = Shelf(prepared, out, device=accelerator.device if accelerator else None, families=families)
         about_models = look_at_models(shelf)
         _say_findings(about_models, display)
@@ -100,22 +108,35 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
             findings += _first_losses(shelf, out, display)
         _say_hardware(shelf, display)
         hashes = set_hashes(prepared.sets)
+        take_over_finished(prepared, out, hashes)
         for run in plan.runs:
-            refuse_changed(run, shelf, hashes)
+            if run.method not in MAKES_DATA:
+                refuse_changed(run, shelf, hashes)
         if is_main:  # only now: a run that is refused leaves the record of an earlier one alone
             _record_start(out, prepared, findings)
         for run in plan.runs:
+            if run.name not in {left.name for left in prepared.plan.runs}:
+                continue
             with clock.measure(f"train {run.name}") as work:
-                work.done = make_model(run, shelf, hashes, display, spend, accelerator)
+                if run.method in MAKES_DATA:
+                    work.done = make_data(run, shelf, hashes, display, accelerator)
+                    prepared.plan = as_carried_out(prepared.plan, out)
+                    spend()
+                else:
+                    work.done = make_model(run, shelf, hashes, display, spend, accelerator)
             if until == run.step and run.name == [r.name for r in plan.runs if r.step == until][-1]:
                 return out
         if is_main:
-            for model in plan.models:
+            for model in prepared.plan.models:
                 spend()
                 with clock.measure(f"evaluate {model}") as work:
                     work.done = evaluate_model(model, shelf, hashes, display)
                     if study.evaluate.pictures_matter:
                         work.done = ask_without_pictures(model, shelf, display) or work.done
+            for name in judges_asked(study):
+                spend()
+                with clock.measure(f"judge {name}") as work:
+                    work.done = carry_out_judge(name, shelf, hashes, display)
             with clock.measure("compare"):
                 write_file(out / "compare.json", canonical_json(compare_directory(out)))
                 write_pictures_matter(out)
@@ -140,8 +161,8 @@ def compare_directory(out: Path, *, by: str | None = None, margin: float | None 
     if not (out / "study.yaml").exists():
         raise MissingDataError(f"{out}: no study.yaml, so this is no study's directory; `sightline run` makes one")
     study = load_study(out / "study.yaml")
-    plan = plan_study(study)
-    metrics = [metric_named(name, study.folder) for name in study.evaluate.metrics]
+    plan = as_carried_out(plan_study(study), out)
+    metrics = metrics_of(study)
     scores = read_scores(out, plan.models, metrics)
     missing = [model for model in plan.models if not any(arm[0] == model for arm in scores)]
     if missing:
@@ -155,16 +176,18 @@ def compare_directory(out: Path, *, by: str | None = None, margin: float | None 
         )
         for asked in plan.comparisons
     ]
-    return compare_models(
+    samples = read_samples(out, plan.asked, study.evaluate.rows)
+    compared = compare_models(
         study=study.name,
-        samples=read_samples(out, plan.asked, study.evaluate.rows),
+        samples=samples,
         scores=scores,
         metrics=metrics,
         stated=stated,
-        accepted_notes=[*study.notes, *_accepted_notes(out)],
+        accepted_notes=[*study.notes, *_accepted_notes(out), *notes_of_made_data(study, out)],
         seen=read_seen(out),
         factorials=list(factorials_of(study)),
     )
+    return compared | stand_beside(out, study, plan, compared=compared, samples=samples, scores=scores)
 
 
 def _accepted_notes(out: Path) -> list[str]:
@@ -216,7 +239,7 @@ def _say_rows(prepared: Prepared, display: Display) -> None:
     for name, parts in prepared.loaded.items():
         held = ", ".join(f"{part} {loaded.num_rows:,}" for part, loaded in parts.items())
         display.say(f"{name}: rows in the source: {held}")
-    sizes = ", ".join(f"{name} {len(samples):,}" for name, samples in prepared.sets.items())
+    sizes = ", ".join(f"{name} {len(prepared.sets[name]):,}" for name in prepared.plan.data)
     display.say(f"rows: {sizes}; {left_out} left out, {repaired} repaired")
 
 
@@ -300,9 +323,9 @@ class _Clock:
                 self.seconds = json.loads(path.read_text(encoding="utf-8"))
 
     def used(self) -> float:
-        """Seconds of training and answering so far, the step under way included."""
+        """Seconds of training, answering and judging so far, the step under way included."""
         now = 0.0 if self.began is None else time.perf_counter() - self.began
-        return now + sum(value for name, value in self.seconds.items() if name.startswith(("train ", "evaluate ")))
+        return now + sum(value for name, value in self.seconds.items() if name.startswith(COMPUTED))
 
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[_Work]:
@@ -311,7 +334,7 @@ class _Clock:
         try:
             yield work
         except BaseException:
-            work.done = name.startswith(("train ", "evaluate "))
+            work.done = name.startswith(COMPUTED)
             raise
         finally:
             seconds = time.perf_counter() - self.began

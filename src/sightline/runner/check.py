@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sightline.checking.combined import check_averages, faults_of_averages, faults_of_choices
 from sightline.checking.findings import FINDINGS, Finding, in_order
 from sightline.checking.labels import check_labels, check_room, check_sharing
 from sightline.checking.outside import check_destinations, check_licences
@@ -36,10 +37,13 @@ from sightline.errors import DataError, SightlineError, StudyError, UnsupportedM
 from sightline.records import Answer, Picture, Sample
 from sightline.runner.curricula import stages_of
 from sightline.runner.estimate import bases_of, destinations, estimate_work, is_small, licences, this_machine
-from sightline.runner.prepare import common_setting, fit_to_model, prepare, render_samples, study_family
+from sightline.runner.judges import refuse_judges
+from sightline.runner.metrics import metric_of, metrics_of
+from sightline.runner.prepare import base_of, common_setting, fit_to_model, prepare, render_samples, study_family
 from sightline.runner.reading import Prepared, read_data
-from sightline.scoring.metrics import Metric, metric_named
+from sightline.scoring.metrics import METRICS, Metric
 from sightline.study import Plan, Study, model_location, plan_study, refuse_unbuilt, source_location
+from sightline.study.names import with_mixed
 from sightline.verdict.statistics import detectable_difference
 
 if TYPE_CHECKING:
@@ -70,12 +74,12 @@ class StudyCheck:
 
     def _looks(self) -> Iterator[Finding]:
         study = self.study
-        for name in study.evaluate.metrics:
-            metric_named(name, study.folder)
+        metrics_of(study)
         yield from _check_plan(study, plan_study(study))
         refuse_unbuilt(study)
         prepared = read_data(study)
         self.problems = prepared.problems
+        refuse_judges(prepared)
         yield from _check_sets(prepared)
         try:
             family = fit_to_model(prepared)
@@ -137,10 +141,41 @@ def _accepted(study: Study, findings: Iterable[Finding]) -> Iterator[Finding]:
 
 def _check_plan(study: Study, plan: Plan) -> Iterator[Finding]:
     yield from check_destinations(destinations(study, plan))
+    _refuse_combined(study, plan)
+    yield from check_averages(plan.runs, study.steps, _bare(study))
     yield from check_comparisons(plan.comparisons, plan.runs, bases_of(study, plan))
     yield from check_members(plan.runs)
     yield from check_habits(plan.runs)
     yield from check_licences(licences(study, plan))
+
+
+def _refuse_combined(study: Study, plan: Plan) -> None:
+    """Refuse averages and choices that cannot be made; see `checking.combined`."""
+    bare = _bare(study)
+    bases = {name: base_of(study, plan, name) for run in plan.runs for name in (run.name, *run.parents)}
+    parts = {name: with_mixed(study, name) for name in (*plan.asked, *(name for run in plan.runs for name in run.on))}
+    unfit = dict.fromkeys(study.judges, "is a judge") | {
+        name: "has no better side" for name, metric in METRICS.items() if metric.neutral
+    }
+    faults = [
+        *faults_of_averages(plan.runs, study.steps, bases, bare),
+        *faults_of_choices(
+            plan.runs,
+            study.steps,
+            bases,
+            bare,
+            asked={part for name in plan.asked for part in (name, *parts[name])},
+            parts=parts,
+            unfit=unfit,
+        ),
+    ]
+    if faults:
+        raise StudyError("\n".join(dict.fromkeys(faults)))
+
+
+def _bare(study: Study) -> set[str]:
+    """Name the models that have no adapter."""
+    return {"base", *(name for name, other in study.models.items() if other.adapter is None)}
 
 
 def _check_sets(prepared: Prepared) -> Iterator[Finding]:
@@ -210,7 +245,7 @@ def _pictures(sets: Mapping[str, Sequence[Sample]]) -> dict[str, Picture]:
 def _check_power(prepared: Prepared, test: Mapping[str, Sequence[Sample]]) -> Iterator[Finding]:
     study, comparisons = prepared.study, prepared.plan.comparisons
     for by in dict.fromkeys(comparison.by for comparison in comparisons):
-        metric = metric_named(by, study.folder)
+        metric = metric_of(study, by)
         if metric.unit != "rate":
             continue
         for name, samples in test.items():

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import MissingDataError, RefusedError, StudyError
+from sightline.runner.beside import judges_beside
 from sightline.runner.carry_out import compare_directory
 from sightline.runner.comparing import read_seen
+from sightline.runner.metrics import judge_origin, metrics_of
 from sightline.runner.results import read_samples, read_scores
-from sightline.scoring.metrics import metric_named
 from sightline.study import Study, load_study, plan_study
 from sightline.verdict.compare import Comparison, compare_models
 from sightline.verdict.questions import split_name
@@ -47,7 +48,7 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
             raise MissingDataError(f"{run}: write DIR:MODEL, where DIR is a study's directory")
         study = load_study(Path(directory) / "study.yaml")
         plan = plan_study(study)
-        here = {name: metric_named(name, study.folder) for name in study.evaluate.metrics}
+        here = {metric.name: metric for metric in metrics_of(study)}
         metrics = {name: metric for name, metric in here.items() if not metrics or name in metrics}
         seeded = tuple(name for name in plan.models if split_name(name) == (model, split_name(name)[1]))
         found = read_scores(Path(directory), seeded or (model,), list(here.values()))
@@ -68,7 +69,8 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
     if not metrics:
         raise StudyError("the studies share no metric")
     shared = {key: {n: s for n, s in scores.items() if n in metrics} for key, scores in arms.items()}
-    return compare_models(
+    assert first is not None
+    compared = compare_models(
         study=" against ".join(reversed(runs)) if len(runs) == 2 else runs[0],
         samples=samples,
         scores=shared,
@@ -76,6 +78,7 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
         stated=[Comparison(model=run, against=runs[0], by=by, margin=margin) for run in runs[1:]],
         seen=seen,
     )
+    return compared | {"judges": judges_beside(first, shared, [*compared["stated"], *compared["exploratory"]])}
 
 
 def _refuse_asked_otherwise(run: str, study: Study, first_run: str, first: Study) -> None:
@@ -92,5 +95,8 @@ def _refuse_asked_otherwise(run: str, study: Study, first_run: str, first: Study
             )
     judged = {*study.evaluate.metrics} & {*first.evaluate.metrics} & {*study.judges}
     for name in sorted(judged):
-        if study.judges[name] != first.judges.get(name):
+        there = first.judges.get(name)
+        if there is None or judge_origin(name, study.judges[name], study.folder) != judge_origin(
+            name, there, first.folder
+        ):
             raise RefusedError(f"{run}: judge {name} is not the one of {first_run}; not comparable, use one judge")

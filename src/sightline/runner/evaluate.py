@@ -11,9 +11,10 @@ from sightline.generation.sampling import Decoding
 from sightline.records import Answer, Score, to_json
 from sightline.runner.display import Display
 from sightline.runner.make import Shelf
+from sightline.runner.metrics import metric_origins, plain_metrics
 from sightline.runner.prepare import wording_of
 from sightline.runner.results import file_name
-from sightline.scoring.metrics import Metric, metric_named, score_answers
+from sightline.scoring.metrics import score_answers
 from sightline.storage import (
     MANIFEST,
     is_finished,
@@ -104,11 +105,11 @@ def _answer(
 
 
 def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Mapping[str, str]) -> bool:
-    """Score a model's answers by every metric of the study; say whether that was still to be done."""
+    """Score a model's answers by every metric that needs no judge; say whether that was still to be done."""
     study = shelf.prepared.study
     sets = {name: shelf.prepared.asked(name) for name in shelf.prepared.plan.asked}
     folder = shelf.out / "scores" / model
-    metrics = [metric_named(name, study.folder) for name in study.evaluate.metrics]
+    metrics = plain_metrics(study)
     # Metrics look at tags ("answer_type"), which neither training nor answering depends on.
     tags = [[sample.id, sorted(sample.tags.items())] for samples in sets.values() for sample in samples]
     made_from = {
@@ -145,11 +146,3 @@ def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Map
         write_file(files[metric.name], "".join(lines))
     write_manifest(folder / MANIFEST, files.values(), made_from=made_from)
     return True
-
-
-def metric_origins(metrics: list[Metric], folder: Path) -> dict[str, str]:
-    """Hash the files of the user's own metrics, so that a changed one scores again."""
-    own = {metric.name for metric in metrics if ":" in metric.name}
-    return {f"metric/{name}": sha256_of(folder / name.rpartition(":")[0]) for name in own} | {
-        "metrics": ", ".join(metric.name for metric in metrics)
-    }

@@ -16,24 +16,23 @@ from sightline.generation.ledger import Ledger
 from sightline.generation.remote import RemoteEngine, connect
 from sightline.records import Answer, Sample, to_json
 from sightline.runner.display import Display
+from sightline.runner.metrics import kind_of
 from sightline.runner.results import file_name
-from sightline.scoring.critic import critic_kind, pairwise_kind, same_answer
+from sightline.scoring.critic import same_answer
 from sightline.scoring.judge import (
     Asked,
     Judgement,
     Kind,
     count_outcomes,
     judge_answers,
-    judge_metric,
     judgement_row,
     score_of,
 )
 from sightline.scoring.judge_audit import audit_judge, audit_record
-from sightline.scoring.medical import medical_kind, table_of
-from sightline.scoring.metric import Metric
-from sightline.scoring.rubric import load_rubric, rubric_kind
-from sightline.scoring.shr_judge import shr_kind
-from sightline.storage import canonical_json, json_line, read_jsonl, sha256_of, write_file
+from sightline.scoring.medical import table_of
+from sightline.scoring.shr import judgement_json, metrics_json
+from sightline.scoring.shr_judge import description_of
+from sightline.storage import canonical_json, json_line, read_jsonl, write_file
 from sightline.study import Judge, model_location
 
 if TYPE_CHECKING:
@@ -43,6 +42,9 @@ REFERENCE = "reference"
 """What `against` says where answers are compared with the reference answers."""
 
 SEED = 0
+
+RECORD = "record.json"
+"""In a judge's folder: everything that belongs to each of its numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,43 +92,6 @@ class Part:
     template: str
     samples: Mapping[str, Sample]
     answers: Sequence[Answer]
-
-
-def kind_of(judge: Judge, folder: Path) -> Kind:
-    """Make what a judge of a study is asked.
-
-    Args:
-        judge: its block.
-        folder: the study file's folder, where a rubric's path starts.
-
-    Raises:
-        SightlineError: the rubric is missing or faulty.
-    """
-    if judge.kind == "medical":
-        return medical_kind(judge.parser)
-    if judge.kind == "critic":
-        return critic_kind(judge.parser)
-    if judge.kind == "pairwise":
-        return pairwise_kind()
-    if judge.kind == "shr":
-        return shr_kind(judge.parser)
-    rubric = load_rubric(folder / judge.rubric if judge.rubric else None)
-    # A local judge sees pictures: they stay on the machine.
-    return rubric_kind(rubric, shows_pictures=judge.send_images or judge.base is not None)
-
-
-def metric_of_judge(name: str, judge: Judge, folder: Path) -> Metric:
-    """Make the metric that a judge of a study is."""
-    return judge_metric(name, kind_of(judge, folder))
-
-
-def judge_origin(name: str, judge: Judge, folder: Path) -> dict[str, str]:
-    """Say what a judge's scores are made from, for manifests: who, which prompt, how read; nothing of how fast."""
-    kind = kind_of(judge, folder)
-    how_fast = {"concurrency", "requests_per_minute", "tokens_per_minute", "timeout_seconds", "tries", "audit_rows"}
-    how_fast |= {"input_price", "output_price", "key_env"}
-    asked = judge.model_dump(mode="json", exclude=how_fast)
-    return {f"judge/{name}": sha256_of(canonical_json([asked, kind.prompt_sha256]))}
 
 
 @contextmanager
@@ -190,21 +155,30 @@ def _responder(judge: Judge, ledger: Ledger, shelf: Shelf | None) -> Responder:
             num_tries=judge.tries,
         )
     assert judge.base is not None and shelf is not None, "a judge without a server has a base, and a shelf for it"
-    from sightline.generation.local import knows_pictures, text_engine, text_identity, vision_engine
+    from sightline.generation.local import knows_pictures, text_engine, vision_engine
+
+    location, identity = model_location(shelf.prepared.study, judge.base), local_identity(judge.base, shelf)
+    if not knows_pictures(location):
+        return text_engine(location, identity, ledger)
+    # The shelf gives it bare each time: between two askings, other models may have been there.
+    return vision_engine(lambda: shelf.base(location), identity, ledger)
+
+
+def local_identity(base: str, shelf: Shelf) -> dict[str, str]:
+    """Name exactly what a local judge is: its base as it is stored and run."""
+    from sightline.generation.local import knows_pictures, text_identity
     from sightline.models.loading import base_identity
     from sightline.models.quantize import quantization_of
 
-    location = model_location(shelf.prepared.study, judge.base)
+    location = model_location(shelf.prepared.study, base)
     if not knows_pictures(location):
-        return text_engine(location, {**text_identity(location), "precision": shelf.used_precision}, ledger)
-    identity = {
+        return {**text_identity(location), "precision": shelf.used_precision}
+    return {
         "base": base_identity(location),
         "rendering": shelf.family(location).rendering_sha256,
         "precision": shelf.used_precision,
         "quantize": str(quantization_of(location, shelf.quantize)),
     }
-    # The shelf gives it bare each time: between two askings, other models may have been there.
-    return vision_engine(lambda: shelf.base(location), identity, ledger)
 
 
 def judge_model(
@@ -237,6 +211,8 @@ def judge_model(
     every: list[Judgement] = []
     for part in parts:
         judgements = _judge_part(model, judge, part, rivals, display)
+        if judge.kind.name == "shr":
+            _write_as_ha_dpo(model, judge, part, judgements)
         for answer, judgement in zip(part.answers, judgements, strict=True):
             place = {"data": part.data, "template": part.template}
             score = score_of(judgement, judge.name)
@@ -249,19 +225,33 @@ def judge_model(
     table = {"medical_table": asdict(table_of(every))} if judge.kind.name == "medical" else {}
     _record(judge, {"models": {model: {**counts, **table}}})
     display.say(
-        f"{model}: {judge.name} judged {counts['num_judged']} of {len(every)} answers; "
+        f"{model}: {judge.name} judged {counts['num_judged']} of {len(every) - counts['num_not_applicable']} answers; "
         f"{counts['num_unreadable']} replies could not be read, {counts['num_failed']} never came"
     )
     return counts["num_failed"]
 
 
-def _judge_part(
-    model: str,
-    judge: OpenJudge,
-    part: Part,
-    rivals: Mapping[tuple[str, str, str, int], str] | None,
-    display: Display,
-) -> list[Judgement]:
+def _write_as_ha_dpo(model: str, judge: OpenJudge, part: Part, judgements: Sequence[Judgement]) -> None:
+    """Write `judgement.json` and `metrics.json` as HA-DPO's scripts do, for what was judged of one set and wording."""
+    asked = [(answer, j) for answer, j in zip(part.answers, judgements, strict=True) if j.outcome != "not_applicable"]
+    if not asked:
+        return
+    described = {answer.sample_id: description_of(answer.text, j) for answer, j in asked if j.outcome == "judged"}
+    captions = [answer.text for answer, _ in asked]
+    folder = judge.folder / "ha_dpo" / model / f"{part.data}.{part.template}"
+    metrics = metrics_json(described, captions, model_base=None, model_path=model)
+    write_file(folder / "judgement.json", canonical_json(judgement_json(described)))
+    write_file(folder / "metrics.json", canonical_json(metrics))
+
+
+def put_to_judge(
+    model: str, judge: OpenJudge, part: Part, rivals: Mapping[tuple[str, str, str, int], str] | None
+) -> list[Asked]:
+    """Put a model's answers, each with what it is compared with, as a judge is asked about them.
+
+    Raises:
+        MissingDataError: the other model was not asked the same.
+    """
     every = []
     for answer in part.answers:
         sample = part.samples[answer.sample_id]
@@ -276,12 +266,33 @@ def _judge_part(
                     f"({part.data}, {part.template}) to compare {model}'s with; ask it the same"
                 )
         every.append(Asked(sample=sample, text=answer.text, rival=rival))
-    # Two equal answers are as good as each other, whatever a judge would say.
-    asked = [one for one in every if one.text != one.rival]
+    return every
+
+
+def _judge_part(
+    model: str,
+    judge: OpenJudge,
+    part: Part,
+    rivals: Mapping[tuple[str, str, str, int], str] | None,
+    display: Display,
+) -> list[Judgement]:
+    every = put_to_judge(model, judge, part, rivals)
+    settled = [settle_unasked(judge.kind, one) for one in every]
+    asked = [one for one, known in zip(every, settled, strict=True) if known is None]
+    if not asked:
+        return [known for known in settled if known is not None]
     num_prompts = sum(len(judge.kind.write(one)) for one in asked)
     with display.bar(f"{model}: {judge.name}, {part.data}", num_prompts, "replies") as bar:
         judged = iter(judge.judge(asked, on_reply=lambda reply: bar.advance()))
-    return [next(judged) if one.text != one.rival else same_answer(one) for one in every]
+    return [known or next(judged) for known in settled]
+
+
+def settle_unasked(kind: Kind, asked: Asked) -> Judgement | None:
+    """Give the judgement that needs no asking; None where the judge must be asked."""
+    if why := kind.leaves_out(asked.sample):
+        return Judgement(sample_id=asked.sample.id, outcome="not_applicable", reason=why)
+    # Two equal answers are as good as each other, whatever a judge would say.
+    return same_answer(asked) if asked.text == asked.rival else None
 
 
 def rival_answers(out: Path, model: str) -> dict[tuple[str, str, str, int], str]:
@@ -318,7 +329,7 @@ def audit(judge: OpenJudge, samples: Sequence[Sample], answers: Sequence[Asked])
 
 def _record(judge: OpenJudge, news: Mapping[str, Any]) -> None:
     """Bring `judges/NAME/record.json` up to date: everything that belongs to each of its numbers."""
-    path = judge.folder / "record.json"
+    path = judge.folder / RECORD
     models = read_record(path).get("models", {}) | news.get("models", {})
     settings, rows = judge.settings, judge.ledger.rows
     refused = judge.responder.refused if isinstance(judge.responder, RemoteEngine) else {}
@@ -341,6 +352,14 @@ def _record(judge: OpenJudge, news: Mapping[str, Any]) -> None:
         "models": models,
     }
     write_file(path, canonical_json(record))
+
+
+def forget_others(judge: OpenJudge, models: Iterable[str]) -> None:
+    """Take out of a judge's record what an earlier run found of other models, and its audit."""
+    path = judge.folder / RECORD
+    if record := read_record(path):
+        kept = {name: counts for name, counts in record.get("models", {}).items() if name in set(models)}
+        write_file(path, canonical_json({key: v for key, v in record.items() if key != "audit"} | {"models": kept}))
 
 
 def read_record(path: Path) -> dict[str, Any]:

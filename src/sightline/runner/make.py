@@ -1,20 +1,17 @@
-"""Make a study's models: attach, train, publish; and put the right adapter on when one is asked for."""
+"""Make a study's models: train, average, choose, publish; and put the right adapter on when one is asked for."""
 
 from __future__ import annotations
 
 import functools
-import itertools
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.checking.findings import Finding
-from sightline.checking.models import agreed_shape, check_models
+from sightline.checking.models import check_models
 from sightline.errors import MissingDataError, StudyError
 from sightline.models.adapter_files import adapter_files, base_of_adapter, fetch_adapter
-from sightline.models.adapters import adapter_shape, attach_lora, detach_adapter, load_adapter, save_adapter
-from sightline.models.forward import save_memory
+from sightline.models.adapters import detach_adapter, load_adapter
 from sightline.models.loading import (
     LoadedModel,
     base_identity,
@@ -24,18 +21,17 @@ from sightline.models.loading import (
     precision_name,
 )
 from sightline.models.quantize import quantization_of
-from sightline.runner.curricula import stages_of, stages_record
+from sightline.runner.averages import average_models, average_settings
+from sightline.runner.choices import choice_settings, choose_model
 from sightline.runner.display import Display
-from sightline.runner.preferences import objective_of, rendered_pairs
-from sightline.runner.prepare import base_of, common_setting, render_samples, study_family
+from sightline.runner.prepare import base_of, common_setting, study_family
+from sightline.runner.publishing import publishing
 from sightline.runner.reading import Prepared
-from sightline.storage import MANIFEST, is_finished, json_line, publish_folder, recorded_origin, sha256_of, what_differs
-from sightline.study import PreferenceTraining, StepRun, Training, model_location
+from sightline.runner.train import train_model
+from sightline.storage import MANIFEST, is_finished, recorded_origin, sha256_of, what_differs
+from sightline.study import Average, Choose, StepRun, model_location
 from sightline.study.names import without_stage
-from sightline.training.checkpoint import newest_rows
-from sightline.training.loop import RenderedSet, settings_by_key, train
-from sightline.training.objectives import collapsed
-from sightline.training.track import track
+from sightline.training.loop import settings_by_key
 
 if TYPE_CHECKING:
     import torch
@@ -189,15 +185,27 @@ def look_at_models(shelf: Shelf) -> list[Finding]:
     return check_models(shelf, [name for name in used if name not in made], plan.runs)
 
 
-def origin_of(run: StepRun, shelf: Shelf, hashes: Mapping[str, str], *, with_parent: bool = True) -> dict[str, str]:
-    """Say what a model is made from: parent, rows, settings and seed."""
-    parent = shelf.identity(run.parent) if with_parent else {}
+def origin_of(run: StepRun, shelf: Shelf, hashes: Mapping[str, str], *, with_parents: bool = True) -> dict[str, str]:
+    """Say what a model is made from: parents, rows, settings and seed."""
+    parents = {f"parent/{name}/": shelf.identity(name) for name in run.parents} if with_parents else {}
+    if run.training is not None and parents:
+        parents = {"parent/": parents.popitem()[1]}  # of a training there is but one
     return {
-        **{f"parent/{key}": value for key, value in parent.items()},
-        **settings_by_key(run.settings),
-        **{f"data/{name}": hashes[name] for name in (*run.on, *run.validation)},
+        **{f"{before}{key}": value for before, parent in parents.items() for key, value in parent.items()},
+        **_settings_of(run, shelf),
+        **{f"data/{name}": hashes[name] for name in (*run.on, *run.validation) if name in hashes},
         "seed": str(run.seed or 0),
     }
+
+
+def _settings_of(run: StepRun, shelf: Shelf) -> dict[str, str]:
+    """Write down the settings that a model depends on."""
+    match shelf.prepared.study.steps[run.step]:
+        case Average() as step:
+            return average_settings(run, step)
+        case Choose() as step:
+            return choice_settings(shelf, step)
+    return settings_by_key(run.settings)
 
 
 def refuse_changed(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> None:
@@ -208,17 +216,23 @@ def refuse_changed(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> Non
     """
     folder = shelf.out / "models" / run.name
     recorded = recorded_origin(folder / MANIFEST)
-    parent = shelf.adapter_folder(run.parent)
     if recorded is None:
         return
-    is_there = parent is None or run.parent in shelf.prepared.study.models or is_finished(parent / MANIFEST)
-    now = origin_of(run, shelf, hashes, with_parent=is_there)
+    now = origin_of(run, shelf, hashes, with_parents=all(_is_there(shelf, parent) for parent in run.parents))
     if not any(key.startswith("parent/") for key in now):  # it is to be made again: the rest must still agree
         recorded = {key: value for key, value in recorded.items() if not key.startswith("parent/")}
+    unknown = {f"data/{name}" for name in run.on if name not in hashes}  # rows that are still to be made, as well
+    recorded = {key: value for key, value in recorded.items() if key not in unknown}
     if recorded != now:
         raise StudyError(
             f"{folder} was made otherwise: {what_differs(recorded, now)}; give another --out, or remove it"
         )
+
+
+def _is_there(shelf: Shelf, model: str) -> bool:
+    """Whether a model is from elsewhere, or made already."""
+    folder = shelf.adapter_folder(model)
+    return folder is None or model in shelf.prepared.study.models or is_finished(folder / MANIFEST)
 
 
 def make_model(
@@ -229,7 +243,7 @@ def make_model(
     spend: Callable[[], None],
     accelerator: Accelerator | None = None,
 ) -> bool:
-    """Train one adapter unless it is there; an interrupted training goes on from its newest checkpoint.
+    """Make one model unless it is there; what was interrupted goes on from where it was.
 
     Args:
         run: what to make.
@@ -251,123 +265,17 @@ def make_model(
         display.say(f"{run.name}: finished earlier")
         return False
     refuse_changed(run, shelf, hashes)
-    settings = run.settings
-    loaded = shelf.base(shelf.base_of(run.parent))
-    data = _rendered_set(shelf.prepared, loaded, run.on, settings, hashes)
-    measured = any(shelf.prepared.sets[name] for name in run.validation)
-    validation = _rendered_set(shelf.prepared, loaded, run.validation, settings, hashes) if measured else None
-    is_main = accelerator is None or accelerator.is_main_process
-    objectives: dict[str, Any] = {}
-    if isinstance(settings, PreferenceTraining):
-        objectives["objective"] = objective_of(run, shelf, run.on, data, made_from, turn=True, keep=is_main)
-        if validation:
-            objectives["validation_objective"] = objective_of(
-                run, shelf, run.validation, validation, made_from, keep=is_main
-            )
-        if settings.collapse is not None:
-            objectives["collapsed"] = functools.partial(collapsed, nats_per_token=settings.collapse)
-        loaded = shelf.base(shelf.base_of(run.parent))
-    seed = run.seed or 0
-    parent = shelf.adapter_folder(run.parent)
-    if parent is None:
-        attach_lora(loaded, **dict(settings.lora), train=settings.train, seed=seed)
-    else:
-        load_adapter(loaded, parent, trainable=True)
-        if run.parent in shelf.prepared.study.models:
-            shape = agreed_shape(run, adapter_shape(loaded))
-            display.say(f"{run.name}: goes on with {run.parent}: {shape}")
-
-    save_memory(loaded, recompute=settings.gradient_checkpointing, offload=settings.offload == "activations")
-    memory_gib = shelf.prepared.study.hardware.memory_gib
-    work = folder.parent / f".{run.name}.work"
-    if not newest_rows(work):  # what an earlier start left without a checkpoint may be of other settings
-        shutil.rmtree(work, ignore_errors=True)
-    rows = []
-    stages = stages_of(run, shelf.prepared) if settings.stages else []
-
-    def stage_done(number: int) -> None:
-        if is_main:
-            at = work / "stages" / str(number + 1)
-            shutil.rmtree(at, ignore_errors=True)
-            at.mkdir(parents=True)
-            save_adapter(loaded, at)
-
-    steps = train(
-        loaded,
-        data,
-        settings,
-        stages=stages,
-        stage_done=stage_done,
-        **objectives,
-        seed=seed,
-        validation=validation,
-        checkpoints=work,
-        made_from=made_from,
-        accelerator=accelerator,
-        memory_gib=None if memory_gib == "auto" else memory_gib,
-    )
-    first = next(steps, None)
-    if loaded.unfused:
-        display.say(f"{run.name}: runs by stock modules, more slowly: {loaded.unfused}")
-    if first is not None:
-        tracked = shelf.prepared.study.track
-        with (
-            display.bar(run.name, first.num_steps, "steps", done=first.step - 1) as bar,
-            track(
-                run.name,
-                tensorboard=shelf.out / "tensorboard" if tracked.tensorboard and is_main else None,
-                wandb=tracked.wandb if is_main else None,
-                settings=settings.model_dump(mode="json"),
-            ) as send,
-        ):
-            for record in itertools.chain([first], steps):
-                send(record)
-                spend()
-                rows.append(record.as_row())
-                if record.stopped:
-                    display.say(
-                        f"warning: {run.name}: stopped at step {record.step}: chosen and rejected answers alike became "
-                        "far less likely than under the reference; lower learning_rate, or raise beta"
-                    )
-                shown = "" if record.validation_loss is None else f", validation {record.validation_loss:.3f}"
-                bar.advance(text=f"loss {record.loss:.3f}{shown}")
-    if is_main:
-        done = _rows_of_checkpoint(work, before=first.step if first else None)
-        made = folder.parent / f".{run.name}.made"
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(parents=True)
-        save_adapter(loaded, made)
-        if stages:
-            (made / "stages.json").write_text(stages_record(run, shelf.prepared, stages), encoding="utf-8")
-        if (work / "stages").exists():
-            shutil.copytree(work / "stages", made / "stages")
-        (made / "metrics.jsonl").write_text("".join(json_line(row) for row in [*done, *rows]), encoding="utf-8")
-        publish_folder(made, folder, made_from=made_from)
-        shutil.rmtree(work, ignore_errors=True)
+    match shelf.prepared.study.steps[run.step]:
+        case Average() as step:
+            make = functools.partial(average_models, run, step, shelf, display)
+        case Choose() as step:
+            make = functools.partial(choose_model, run, step, shelf, hashes, display, spend)
+        case _:
+            train_model(run, shelf, hashes, made_from, display, spend, accelerator)
+            return True
+    if accelerator is None or accelerator.is_main_process:
+        with publishing(folder, made_from) as made:
+            make(made)
     if accelerator is not None:
         accelerator.wait_for_everyone()
-    save_memory(loaded)
-    detach_adapter(loaded)
     return True
-
-
-def _rows_of_checkpoint(work: Path, *, before: int | None) -> list[dict[str, object]]:
-    """Read the records of the steps an interrupted run had done."""
-    return [row for row in newest_rows(work) if before is None or row["step"] < before]  # pyright: ignore
-
-
-def _rendered_set(
-    prepared: Prepared, loaded: LoadedModel, names: tuple[str, ...], settings: Training, hashes: Mapping[str, str]
-) -> RenderedSet:
-    sha256 = sha256_of("\n".join(hashes[name] for name in names))
-    if isinstance(settings, PreferenceTraining):
-        return rendered_pairs(prepared, loaded, names, settings, sha256)
-    sequences = render_samples(prepared, loaded.family, names, settings)
-    samples = prepared.samples(names)
-    for sample in samples:
-        loaded.features.register(sample.pictures)
-    return RenderedSet(
-        sequences=sequences,
-        image_ids=[sample.image_id for sample in samples],
-        sha256=sha256,
-    )

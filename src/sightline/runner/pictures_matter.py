@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sightline.data.stand_ins import with_blank_pictures, with_other_pictures
 from sightline.records import Answer, Sample, Score, to_json
 from sightline.runner.display import Display
+from sightline.runner.made_data import as_carried_out
+from sightline.runner.metrics import metric_of, metric_origins, plain_metrics
 from sightline.runner.results import read_samples, read_scores
-from sightline.scoring.metrics import Metric, metric_named, score_answers
+from sightline.scoring.metrics import Metric, score_answers
 from sightline.storage import (
     MANIFEST,
     canonical_json,
@@ -41,7 +43,7 @@ def ask_without_pictures(model: str, shelf: Shelf, display: Display) -> bool:
     Returns:
         whether anything was done.
     """
-    from sightline.runner.evaluate import metric_origins, wordings
+    from sightline.runner.evaluate import wordings
 
     study, plan, out = shelf.prepared.study, shelf.prepared.plan, shelf.out
     metrics = _metrics(study)
@@ -81,7 +83,7 @@ def write_pictures_matter(out: Path) -> None:
     if not study.evaluate.pictures_matter:
         (out / FILE).unlink(missing_ok=True)
         return
-    plan, metrics, wording = plan_study(study), _metrics(study), next(iter(study.evaluate.prompts))
+    plan, metrics, wording = as_carried_out(plan_study(study), out), _metrics(study), next(iter(study.evaluate.prompts))
     sets = read_samples(out, plan.asked, study.evaluate.rows)
     own = read_scores(out, plan.models, metrics)
     entries = []
@@ -95,9 +97,10 @@ def write_pictures_matter(out: Path) -> None:
 
 
 def _metrics(study: Study) -> list[Metric]:
-    """Give the study's first metric and the loss."""
-    names = dict.fromkeys((study.evaluate.metrics[0], "nll"))
-    return [metric_named(name, study.folder) for name in names]
+    """Give the study's first metric that needs no judge, and the loss."""
+    loss = metric_of(study, "nll")
+    first = next(iter(plain_metrics(study)), loss)
+    return [loss] if first == loss else [first, loss]
 
 
 def _stand_in(picture: str, samples: Sequence[Sample], family: Family) -> Sequence[Sample]:

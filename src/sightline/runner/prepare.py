@@ -10,8 +10,8 @@ from sightline.data.problems import Bound, Problem, problem_of, too_long
 from sightline.data.sets import samples_sha256
 from sightline.errors import SightlineError, StudyError
 from sightline.records import Sample
+from sightline.runner.metrics import metrics_of
 from sightline.runner.reading import Prepared, read_data
-from sightline.scoring.metrics import metric_named
 from sightline.study import Plan, Study, Training, model_location
 from sightline.study.names import without_stage
 
@@ -31,8 +31,7 @@ def prepare(study: Study) -> tuple[Prepared, Family]:
         DataError: if a source cannot be read or divided.
         StudyError: if there is no such metric.
     """
-    for name in study.evaluate.metrics:
-        metric_named(name, study.folder)  # a wrong name is found now, not after the training
+    metrics_of(study)  # a wrong name is found now, not after the training
     prepared = read_data(study)
     try:
         family = fit_to_model(prepared)

@@ -13,7 +13,8 @@ from sightline.data.sets import Source, divide, read_source
 from sightline.errors import DataError, StudyError
 from sightline.records import Sample
 from sightline.study import Plan, StepRun, Study, plan_study, source_location
-from sightline.study.names import with_mixed
+from sightline.study.names import MAKES_DATA, with_mixed
+from sightline.study.steps import BestOf, Critique
 
 if TYPE_CHECKING:
     from sightline.trees.render import Rendered
@@ -132,7 +133,31 @@ def read_data(study: Study) -> Prepared:
                 take=study.data[name].take,
                 seed=study.data[name].seed,
             )
+    _stand_in(prepared)
     return prepared
+
+
+def _stand_in(prepared: Prepared) -> None:
+    """Give every set that a step will make the rows it asks about, so that plan and data can be checked before."""
+    for run in prepared.plan.runs:
+        if run.method not in MAKES_DATA:
+            continue
+        rows = prepared.samples(run.on)[: step_that_makes(prepared.study, run).rows]
+        if tokenised := next((row for row in rows if row.tokens), None):
+            raise StudyError(
+                f"steps.{run.step}.on: {tokenised.origin or tokenised.id} comes tokenised, so there is no question to "
+                "ask; name a set with questions and answers"
+            )
+        prepared.sets[run.name] = tuple(
+            dataclasses.replace(row, rejected=row.answer if run.method == "critique" else None) for row in rows
+        )
+
+
+def step_that_makes(study: Study, run: StepRun) -> Critique | BestOf:
+    """Give the step of a run that makes data."""
+    step = study.steps[run.step]
+    assert isinstance(step, Critique | BestOf), "no other step makes data"
+    return step
 
 
 def sets_of_pairs(study: Study, plan: Plan) -> set[str]:

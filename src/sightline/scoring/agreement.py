@@ -15,6 +15,9 @@ import numpy as np
 from sightline.records import Score
 from sightline.scoring.metric import Metric
 
+UNDECIDED = "cannot decide"
+"""The verdict of a comparison about which a judge's scores say nothing."""
+
 Ratings = Sequence[Sequence[Hashable | None]]
 """One row per rater, one value per answer; None where a rater has not rated it."""
 
@@ -108,7 +111,7 @@ class JudgesTogether:
         num_answers: answers that at least two of them judged.
         kappas: Cohen's kappa of each pair of judges, of "at least half of what can be had" or not.
         verdicts: judge to its conclusion, in the verdict's words ("improved", "no detectable difference", ...).
-        depends: whether the conclusion depends on the judge.
+        depends: whether the conclusion depends on the judge, among those that could decide.
     """
 
     alpha: float | None
@@ -123,6 +126,8 @@ class JudgesTogether:
         alpha = "undefined" if self.alpha is None else f"{self.alpha:.2f}"
         agree = f"agreement of {len(self.verdicts)} judges on {self.num_answers} answers: alpha {alpha}"
         conclusion = "the conclusion depends on the judge" if self.depends else "every judge concludes the same"
+        if sum(verdict != UNDECIDED for verdict in self.verdicts.values()) < 2:
+            conclusion = "fewer than two judges could decide, so none bears out another"
         return f"{conclusion} ({said}); {agree}"
 
 
@@ -149,7 +154,7 @@ def judges_together(
         num_answers=sum(sum(row[n] is not None for row in table) > 1 for n in range(len(answers))),
         kappas=kappas,
         verdicts=dict(verdicts),
-        depends=len(set(verdicts.values())) > 1,
+        depends=len({verdict for verdict in verdicts.values() if verdict != UNDECIDED}) > 1,
     )
 
 

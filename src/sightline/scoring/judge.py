@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sightline.generation.calls import CUT, Call, Reply, ReplyDecoding, Responder, without_thoughts
+from sightline.generation.calls import CUT, TOO_LONG, Call, Reply, ReplyDecoding, Responder, without_thoughts
 from sightline.records import Picture, Sample, Score
 from sightline.scoring.metric import Metric
 from sightline.storage import canonical_json, sha256_of
@@ -18,7 +18,15 @@ from sightline.storage import canonical_json, sha256_of
 REASKS = 2
 """How often a reply that cannot be read is asked for again."""
 
-NOT_WHOLE = {CUT: "cut at max_new_tokens", "refusal": "refused by the judge", "content_filter": "refused by the server"}
+UNVALIDATED = "judge score, unvalidated"
+"""What a judge's number is called until labels by people say how often the judge is right."""
+
+NOT_WHOLE = {
+    CUT: "cut at max_new_tokens",
+    TOO_LONG: "the prompt is too long for the judge's context",
+    "refusal": "refused by the judge",
+    "content_filter": "refused by the server",
+}
 """Finish reasons that say why a reply could not be read."""
 
 
@@ -74,6 +82,7 @@ class Kind:
         higher_is_better: False for a ratio of hallucinations.
         combine_parts: for judges whose number is a ratio of summed parts; None for a mean of values.
         marker: an answer whose prompts show everything that prompts are made of, for `prompt_sha256`.
+        leaves_out: says why a row is none that this kind is about; "" where it is one.
     """
 
     name: Literal["medical", "critic", "pairwise", "rubric", "shr"]
@@ -87,6 +96,7 @@ class Kind:
     schema: Mapping[str, Any] | None = None
     higher_is_better: bool = True
     combine_parts: Callable[[Mapping[str, Any]], Any] | None = None
+    leaves_out: Callable[[Sample], str] = lambda sample: ""
 
     @property
     def prompt_sha256(self) -> str:
@@ -100,7 +110,8 @@ class Judgement:
 
     Args:
         sample_id: the row.
-        outcome: "judged"; "unreadable" (the judge replied and could not be understood); "failed" (no reply came).
+        outcome: "judged"; "unreadable" (the judge replied and could not be understood); "failed" (no reply came);
+            "not_applicable" (the kind of judge is not about this row, so it was not asked).
         opinion: None unless judged.
         reason: why it was not judged.
         replies: the judge's words, the last ones where it was asked again.
@@ -108,7 +119,7 @@ class Judgement:
     """
 
     sample_id: str
-    outcome: Literal["judged", "unreadable", "failed"]
+    outcome: Literal["judged", "unreadable", "failed", "not_applicable"]
     opinion: Opinion | None = None
     reason: str = ""
     replies: tuple[str, ...] = ()
@@ -207,7 +218,7 @@ def _pictures(kind: Kind, asked: Asked) -> tuple[Picture, ...]:
 
 
 def _read(kind: Kind, reply: Reply, asked: Asked) -> Any:
-    if reply.finish_reason in ("refusal", "content_filter"):
+    if reply.finish_reason in (TOO_LONG, "refusal", "content_filter"):
         raise UnreadableError(NOT_WHOLE[reply.finish_reason])
     text = without_thoughts(reply.text)
     try:
@@ -220,11 +231,16 @@ def _read(kind: Kind, reply: Reply, asked: Asked) -> Any:
 
 
 def score_of(judgement: Judgement, metric: str) -> Score:
-    """Turn a judgement into a score; one that was not judged is "failed", never a number."""
+    """Turn a judgement into a score; one that was not judged is "failed" or "not_applicable", never a number."""
     opinion = judgement.opinion
     if opinion is None:
-        reason = f"{judgement.outcome}: {judgement.reason}"
-        return Score(sample_id=judgement.sample_id, metric=metric, outcome="failed", reason=reason)
+        is_about = judgement.outcome != "not_applicable"
+        return Score(
+            sample_id=judgement.sample_id,
+            metric=metric,
+            outcome="failed" if is_about else "not_applicable",
+            reason=f"{judgement.outcome}: {judgement.reason}" if is_about else judgement.reason,
+        )
     return Score(
         sample_id=judgement.sample_id,
         metric=metric,
@@ -240,7 +256,7 @@ def judge_metric(name: str, kind: Kind) -> Metric:
     titles = {"medical": "correct", "critic": "score", "pairwise": "win rate", "rubric": "score", "shr": "hallucinated"}
     return Metric(
         name=name,
-        title=f"Judge {name}: {titles[kind.name]}",
+        title=f"Judge {name}: {titles[kind.name]} ({UNVALIDATED})",
         higher_is_better=kind.higher_is_better,
         kind="ratio" if kind.combine_parts else "mean",
         combine=kind.combine_parts,
@@ -254,7 +270,7 @@ def judgement_row(judgement: Judgement) -> dict[str, Any]:
 
 def count_outcomes(judgements: Sequence[Judgement]) -> dict[str, int]:
     """Count what became of answers; the numbers that stand beside every score of a judge."""
-    counts = {f"num_{outcome}": 0 for outcome in ("judged", "unreadable", "failed")}
+    counts = {f"num_{outcome}": 0 for outcome in ("judged", "unreadable", "failed", "not_applicable")}
     for judgement in judgements:
         counts[f"num_{judgement.outcome}"] += 1
     return counts | {"num_replies": sum(judgement.num_asked for judgement in judgements)}

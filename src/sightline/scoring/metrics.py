@@ -12,7 +12,7 @@ import numpy as np
 
 from sightline.errors import DataError, StudyError
 from sightline.records import Answer, Sample, Score
-from sightline.scoring import pope, text, vqa
+from sightline.scoring import phantom_shr, pope, shr, text, vqa
 from sightline.scoring.custom import load_function, score_by
 from sightline.scoring.metric import Metric, Ratio
 
@@ -63,6 +63,14 @@ _METRICS = (
     Metric(name="bleu", title="BLEU", kind="ratio", combine=text.combine_bleu, score=text.bleu),
     Metric(name="sentence_bleu", title="BLEU of each answer, mean", score=text.sentence_bleu),
     Metric(name="rouge_l", title="ROUGE-L", score=text.rouge_l),
+    Metric(
+        name=phantom_shr.NAME,
+        title="Hallucinated sentences (SHR), by phantom's facts",
+        higher_is_better=False,
+        kind="ratio",
+        combine=shr.RULES["sightline"],
+        score=phantom_shr.hallucinated,
+    ),
     _distinct(1),
     _distinct(2),
     Metric(name="answer_length", title="Words per answer", score=text.answer_length, unit="words", neutral=True),

@@ -79,6 +79,11 @@ def class_counts(sentences: Iterable[Sentence]) -> dict[str, float]:
     return counts
 
 
+def counts_in_words(counts: Mapping[str, float]) -> str:
+    """Write sentences by class in words: "3 correct, 1 hallucination"."""
+    return ", ".join(f"{int(count)} {name}" for name, count in counts.items() if count)
+
+
 RULES: Mapping[str, Ratio] = {
     "original": Ratio({"hallucination": 1}, dict.fromkeys(CLASSES, 1.0)),
     "sightline": Ratio({"hallucination": 1}, {"hallucination": 1, "correct": 1}),
@@ -117,6 +122,40 @@ def at_matched_length(
         name: RULES[rule](class_counts(s for image in anywhere for s in described[image].sentences[: shortest[image]]))
         for name, described in models.items()
     }
+
+
+def beside_length(
+    models: Mapping[str, Mapping[str, Description]], against: str, rule: str = "sightline"
+) -> list[dict[str, Any]]:
+    """Put each model's SHR beside how much it says, and beside SHR at equal length.
+
+    Args:
+        models: model to image id to description.
+        against: the model with which each other is cut to equal length, where both were judged.
+        rule: a key of `RULES`.
+
+    Returns:
+        per model: SHR, sentences and words per description, how many sentences were judged and not, and for all but
+        `against` both models' SHR at matched length.
+    """
+    rows = []
+    for model, described in models.items():
+        every = [sentence for each in described.values() for sentence in each.sentences]
+        counts = class_counts(every)
+        row: dict[str, Any] = {
+            "model": model,
+            "num_descriptions": len(described),
+            "shr": RULES[rule](counts),
+            "sentences": counts,
+            "sentences_per_description": len(every) / len(described) if described else None,
+            "words_per_description": _num_words(every) / len(described) if described else None,
+            "at_matched_length": None,
+        }
+        if model != against and against in models:
+            pair = {name: {i: models[name][i] for i in described.keys() & models[against]} for name in (model, against)}
+            row["at_matched_length"] = at_matched_length(pair, rule)
+        rows.append(row)
+    return rows
 
 
 def ratio_by_length(described: Iterable[Description], rule: str = "sightline") -> list[dict[str, Any]]:

@@ -13,8 +13,14 @@ from collections.abc import Sequence
 from sightline.data.shr import known_of, reference_text
 from sightline.errors import StudyError
 from sightline.generation.calls import ReplyDecoding
+from sightline.records import Sample
 from sightline.scoring.judge import Asked, Judgement, Kind, Opinion, UnreadableError, marker_of
-from sightline.scoring.shr import RULES, Description, Sentence, class_counts, split_sentences
+from sightline.scoring.shr import RULES, Description, Sentence, class_counts, counts_in_words, split_sentences
+
+REGIONS = "Regions:"
+"""How a reference answer of SHR's own data begins."""
+
+NO_DESCRIPTION = "no description: its reference is a single sentence"
 
 PROMPT = """\
 A model has described a picture that you cannot see. You are given what is known of the picture, and the model's \
@@ -65,7 +71,13 @@ def shr_kind(parser: str = "sightline") -> Kind:
         marker=marker_of(reference=reference_text(("{region}",), ("{fact}",)), answer="{one}. {two}."),
         higher_is_better=False,
         combine_parts=RULES["sightline"],
+        leaves_out=lambda sample: "" if is_description(sample) else NO_DESCRIPTION,
     )
+
+
+def is_description(sample: Sample) -> bool:
+    """Say whether a row asks for a description: what is known of its picture takes more than one sentence."""
+    return sample.answer.startswith(REGIONS) or len(split_sentences(sample.answer)) > 1
 
 
 def lines_of(reply: str) -> list[str]:
@@ -114,7 +126,7 @@ def _write(asked: Asked) -> tuple[str, ...]:
     if not sentences:
         return ()
     reference = asked.sample.answer
-    regions, facts = known_of(reference) if reference.startswith("Regions:") else ((), (reference,))
+    regions, facts = known_of(reference) if reference.startswith(REGIONS) else ((), (reference,))
     numbered = "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(sentences, start=1))
     prompt = PROMPT.format(
         regions="\n".join(regions) or "(none)", facts="\n".join(facts) or "(none)", sentences=numbered
@@ -125,8 +137,7 @@ def _write(asked: Asked) -> tuple[str, ...]:
 def _combine(said: Sequence[list[str]], asked: Asked) -> Opinion:
     sentences = _matched(asked.text, said[0] if said else ())
     parts = class_counts(sentences)
-    label = ", ".join(f"{int(count)} {name}" for name, count in parts.items() if count)
-    return Opinion(value=None, label=label, parts=parts, details={"sentences": sentences})
+    return Opinion(value=None, label=counts_in_words(parts), parts=parts, details={"sentences": sentences})
 
 
 def _matched(text: str, lines: Sequence[str]) -> tuple[Sentence, ...]:

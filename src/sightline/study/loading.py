@@ -29,9 +29,7 @@ from sightline.study.text import (
 )
 from sightline.study.training import Training
 
-UNBUILT_METHODS = ("average", "critique", "best_of", "choose")
 UNBUILT_VALUES = {"offload": ("optimizer", "parameters")}
-UNBUILT_BLOCKS = ("judges",)
 
 
 def load_study(path: Path, *, overrides: Sequence[str] = (), smoke: bool = False) -> Study:
@@ -172,7 +170,7 @@ def refuse_unbuilt(study: Study) -> None:
     """Refuse what the schema knows and cannot be done here, all of it by name.
 
     Raises:
-        StudyError: the keys and methods concerned, one per line.
+        StudyError: the keys concerned, one per line.
     """
     faults = [f"{fault} is not built yet; remove it from the study" for fault in _unbuilt(study)]
     if faults := [*faults, *_impossible(study)]:
@@ -211,13 +209,7 @@ def differences(here: Mapping[str, object], there: Mapping[str, object]) -> str:
 
 
 def _unbuilt(study: Study) -> Iterable[str]:
-    for name, step in study.steps.items():
-        if step.method in UNBUILT_METHODS:
-            yield f"steps.{name}: method {step.method}"
     for run in plan_study(study).runs:
         for name, values in UNBUILT_VALUES.items() if run.training else ():
             if (value := getattr(run.training, name)) in values:
                 yield f"{run.name}: {name} = {value!r}"
-    for block in UNBUILT_BLOCKS:
-        if getattr(study, block) != Study.model_fields[block].default:
-            yield f"{block}"

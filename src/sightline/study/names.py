@@ -93,6 +93,11 @@ def model_names(study: Study) -> list[str]:
     return ["base", *study.models, *(name for name, step in study.steps.items() if step.method not in MAKES_DATA)]
 
 
+def is_model(study: Study, text: str) -> bool:
+    """Say whether a name, with or without member and seed, is a model's."""
+    return split_name(text)[0] in model_names(study)
+
+
 def refuse_shared_names(study: Study) -> None:
     """Refuse a name that stands for two things."""
     for block, other in (("steps", "models"), ("steps", "data")):

@@ -17,6 +17,7 @@ from sightline.study.names import (
     find_data,
     find_model,
     in_order,
+    is_model,
     joint_seeds,
     needs,
     refuse_several,
@@ -169,7 +170,7 @@ def _expand(study: Study, step_name: str, made: Mapping[str, Reference]) -> list
     parents = [find_model(study, text, made, f"{where}.from") for text in as_tuple(step.from_)]
     on = [find_data(study, text, made, f"{where}.on") for text in getattr(step, "on", ())]
     judges = []
-    if isinstance(step, Critique) and step.judge != "self" and step.judge not in study.judges:
+    if isinstance(step, Critique) and step.judge not in study.judges and is_model(study, step.judge):
         judges = [find_model(study, step.judge, made, f"{where}.judge")]
     seeds = joint_seeds([*parents, *on, *judges], where)
     variants: dict[str | None, Training | None] = {None: None}

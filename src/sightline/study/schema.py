@@ -198,6 +198,8 @@ class Evaluate(Keys):
         for name, wording in self.prompts.items():
             if "{question}" not in wording:
                 raise ValueError(f"prompts.{name} = {wording!r} does not contain {{question}}")
+        if self.num_beams > 1 and self.temperature > 0:
+            raise ValueError(f"num_beams: {self.num_beams} searches, temperature: {self.temperature:g} draws; use one")
         if len(set(self.metrics)) != len(self.metrics):
             raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}")
         return self

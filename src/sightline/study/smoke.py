@@ -16,6 +16,8 @@ MAX_STEPS = 4
 BATCH_SIZE = 8
 NUM_ROWS = 24
 NEW_TOKENS = 12
+DESCRIPTION_TOKENS = 96  # more than phantom's longest description
+AUDIT_ROWS = 2
 
 SMALL = {  # training keys with their largest value
     "max_steps": MAX_STEPS,
@@ -52,13 +54,19 @@ def smoke_values(study: Study) -> dict[str, Any]:
         values["models"][name] = {"base": "builtin:tiny"}
     for name, judge in study.judges.items():
         notes.append(f"smoke test: builtin:tiny in place of {judge.server or judge.base} ({name})")
-        values["judges"][name] = {"kind": judge.kind, "base": "builtin:tiny"}
+        small = {"max_new_tokens": NEW_TOKENS, "reasks": 0, "audit_rows": min(judge.audit_rows, AUDIT_ROWS)}
+        values["judges"][name] = {"kind": judge.kind, "base": "builtin:tiny", "against": judge.against, **small}
     sources = list(dict.fromkeys((data.source, data.subset) for data in study.data.values() if data.source))
+    # What judges one sentence after the other needs descriptions.
+    asked = {text.partition(".")[0] for text in study.evaluate.on}
+    described = asked if any(judge.kind == "shr" for judge in study.judges.values()) else set()
     for name, data in study.data.items():
         if data.source and data.source != "builtin:phantom":
             notes.append(f"smoke test: builtin:phantom in place of {data.source} ({name})")
         if data.source:
-            values["data"][name] = _phantom(data, sources.index((data.source, data.subset)))
+            values["data"][name] = _phantom(
+                data, sources.index((data.source, data.subset)), described=name in described
+            )
         else:
             values["data"][name] |= _small_mixture(data)
     # A stage goes by tags; what others' rows are tagged with, drawn rows are not.
@@ -68,19 +76,22 @@ def smoke_values(study: Study) -> dict[str, Any]:
         _shrink_step(step, f"steps.{name}", tags, notes)
     evaluate = values["evaluate"]
     evaluate["rows"] = min(evaluate["rows"] or NUM_ROWS, NUM_ROWS)
-    evaluate["max_new_tokens"] = min(evaluate["max_new_tokens"], NEW_TOKENS)
+    describes = any(values["data"][name].get("subset") == "description" for name in asked)
+    # A description that is cut short is a fault that stops a study.
+    evaluate["max_new_tokens"] = DESCRIPTION_TOKENS if describes else min(evaluate["max_new_tokens"], NEW_TOKENS)
     name = study.name if study.name.endswith("-smoke") else f"{study.name}-smoke"
     # The smoke test's own overrides are spent once it is made, so that its record can be read again as it is.
     return values | {"name": name, "base": "builtin:tiny", "budget": {}, "hardware": {}, "smoke": {}, "notes": notes}
 
 
-def _phantom(data: Data, source: int) -> dict[str, Any]:
+def _phantom(data: Data, source: int, *, described: bool) -> dict[str, Any]:
     """Drawn data with the same split names: the shares as they are, released splits by a rule of thumb.
 
     Args:
         data: the set.
         source: the number of its source; what came from several sources is drawn from several seeds, so that no
             picture is on both sides of a test.
+        described: whether descriptions are asked for; drawn data keeps what it asks for.
     """
     builtin = data.source == "builtin:phantom"
     images = data.images if isinstance(data.images, int) else NUM_IMAGES
@@ -94,7 +105,7 @@ def _phantom(data: Data, source: int) -> dict[str, Any]:
         split["stratify"] = None
     return {
         "source": "builtin:phantom",
-        "subset": data.subset if builtin else None,
+        "subset": data.subset if builtin else "description" if described else None,
         "images": min(images, NUM_IMAGES),
         "split": split,
         "seed": data.seed if builtin else data.seed + 1000 * source,

@@ -63,7 +63,7 @@ class Critique(Keys):
     on: Names = key()
     """Questions it answers, as `set.split`."""
     judge: str = key("self", "the model that answered")
-    """Who prefers: `self`, a model, or a judge of `judges`."""
+    """Who prefers: `self`, another model, a judge of `judges` with `kind: pairwise`, or a metric."""
     rows: int | None = key(None, "all", ge=1)
     """Most rows to use."""
     samples: int = key(2, "the fewest that make a pair", ge=2)
@@ -72,6 +72,8 @@ class Critique(Keys):
     """Sampling temperature."""
     top_k: int | None = key(None, "the model's own distribution", ge=1)
     """Sample among this many most likely tokens."""
+    max_new_tokens: int | None = key(None, "evaluate.max_new_tokens", ge=1)
+    """Longest answer, in tokens."""
 
 
 class BestOf(Keys):
@@ -93,6 +95,8 @@ class BestOf(Keys):
     """Sampling temperature."""
     top_k: int | None = key(None, "the model's own distribution", ge=1)
     """Sample among this many most likely tokens."""
+    max_new_tokens: int | None = key(None, "evaluate.max_new_tokens", ge=1)
+    """Longest answer, in tokens."""
 
 
 class Choose(Keys):

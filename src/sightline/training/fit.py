@@ -11,6 +11,7 @@ from sightline.models.features import KEPT_SHARE
 from sightline.models.forward import row_logprobs
 from sightline.models.fused.binding import fused_decoder
 from sightline.models.loading import LoadedModel
+from sightline.models.memory import named_when_full
 from sightline.models.steady import steady_attention
 from sightline.training.batches import RenderedSet
 from sightline.training.objectives import Objective
@@ -18,6 +19,9 @@ from sightline.trees.sampler import plan_epoch
 
 CPU_ROW = 1024
 """Tokens of a row on the CPU, where longer rows are not faster."""
+
+SHORTER = "set gradient_checkpointing: true, quantize: nf4, a smaller max_pixels or a smaller row_tokens"
+"""What to do when a row does not fit."""
 
 PROBES = (1024, 3072)
 """Tokens of the rows from whose peaks memory is extrapolated, as if it grew with a row's length alone. It also grows
@@ -130,14 +134,9 @@ def _peak(
     torch.cuda.reset_peak_memory_stats(loaded.device)
     loaded.module.train()  # as it will be: dropout takes memory, and stock modules save it only in training
     try:
-        with torch.random.fork_rng(devices=[loaded.device]):
+        with named_when_full(f"a row of {len(row):,} tokens", SHORTER), torch.random.fork_rng(devices=[loaded.device]):
             total = objective.loss(row, row_logprobs(loaded, row)).total
             total.backward()
-    except torch.cuda.OutOfMemoryError as error:
-        raise SightlineError(
-            f"a row of {len(row)} tokens does not fit in memory: {error}; set gradient_checkpointing: true, "
-            "quantize: nf4 or a smaller max_pixels, or give row_tokens yourself"
-        ) from error
     finally:
         loaded.module.eval()
         loaded.module.zero_grad(set_to_none=True)

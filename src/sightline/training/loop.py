@@ -23,6 +23,7 @@ from torch import Tensor
 from sightline.errors import DataError, SightlineError
 from sightline.models.forward import row_logprobs
 from sightline.models.loading import LoadedModel
+from sightline.models.memory import named_when_full
 from sightline.models.steady import steady_attention
 from sightline.study import Training
 from sightline.training.batches import Batch, Plan, RenderedSet, Stage
@@ -33,7 +34,7 @@ from sightline.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from sightline.training.fit import choose_row_tokens, limit_memory
+from sightline.training.fit import SHORTER, choose_row_tokens, limit_memory
 from sightline.training.objectives import Likelihood, Objective
 from sightline.training.optimizer import make_optimizer
 from sightline.training.schedule import learning_rate_at
@@ -53,13 +54,14 @@ class StepRecord:
         epoch: passes over the data so far, as a fraction.
         loss: nats per target, before the step.
         learning_rate: of the step.
-        grad_norm: before clipping; 0 where half precision overflowed and the step was passed over.
+        grad_norm: before clipping; 0 where the step was skipped.
         samples: answers in the step.
         tokens: tokens of these samples, counted as if nothing were shared.
         executed_tokens: tokens that really ran.
         seconds: wall-clock time of the step.
         validation_loss: nats per target, where it was measured after this step.
         stage: of a curriculum, from 1.
+        skipped: True where gradients of half precision overflowed, so that no weight was changed.
         stopped: why the training ended with this step, where it did not come to its end.
         metrics: what the objective tells of the step, by name.
     """
@@ -76,6 +78,7 @@ class StepRecord:
     seconds: float
     validation_loss: float | None = None
     stage: int | None = None
+    skipped: bool | None = None
     stopped: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -149,22 +152,31 @@ def train(
     rank, num_ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     limit = limit_memory(loaded, memory_gib)
     # A resumed run keeps its rows, whatever else is in memory now; ranks agree, whatever memory each of them has.
-    row_tokens = (resumed and resumed.row_tokens) or choose_row_tokens(
-        settings.row_tokens,
-        loaded,
-        data,
-        batch_size=settings.batch_size,
-        branch_cap=settings.branch_cap,
-        layout=settings.layout,
-        seed=seed,
-        limit=limit,
-        num_ranks=num_ranks,
-        objective=objective,
-        longest=max(part.longest(settings.layout) for part in (data, validation) if part),
-    )
+    row_tokens = resumed.row_tokens if resumed else None
+    failed: SightlineError | None = None
+    try:
+        row_tokens = row_tokens or choose_row_tokens(
+            settings.row_tokens,
+            loaded,
+            data,
+            batch_size=settings.batch_size,
+            branch_cap=settings.branch_cap,
+            layout=settings.layout,
+            seed=seed,
+            limit=limit,
+            num_ranks=num_ranks,
+            objective=objective,
+            longest=max(part.longest(settings.layout) for part in (data, validation) if part),
+        )
+    except SightlineError as error:
+        failed, row_tokens = error, 0  # the other ranks wait to hear of it
     if accelerator is not None and num_ranks > 1:
         chosen = torch.tensor([row_tokens], device=accelerator.device)
         row_tokens = int(cast(Tensor, accelerator.gather(chosen)).min())
+    if failed is not None:
+        raise failed
+    if not row_tokens:
+        raise SightlineError(f"rank {rank}: another rank found no row that fits; its error says why")
     whole = Stage(samples=range(len(data)), epochs=settings.epochs, max_steps=settings.max_steps)
     plan = Plan(
         data,
@@ -228,6 +240,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
 
             state.step += 1
+            seconds = time.perf_counter() - began
             ended = place.is_last if settings.eval_every else plan.ends_epoch(state.step - 1)
             measured = ended or (settings.eval_every is not None and state.step % settings.eval_every == 0)
             validation_loss = (
@@ -251,9 +264,10 @@ def train(
                 samples=len(batch.samples),
                 tokens=sum(row.num_logical_tokens for row in batch.rows),
                 executed_tokens=sum(len(row) for row in batch.rows),
-                seconds=time.perf_counter() - began,
+                seconds=seconds,
                 validation_loss=validation_loss,
                 stage=place.stage + 1 if len(plan.stages) > 1 else None,
+                skipped=None if math.isfinite(grad_norm) else True,
                 metrics=values,
             )
             if stage_done and place.is_last and upcoming is not None:
@@ -312,10 +326,15 @@ def _run_rows(
     sums = {name: torch.zeros((), dtype=torch.float64, device=loaded.device) for name in names}
     scaler.scale(sums["loss"])  # so that it knows the scale in any case
     count = sum(map(objective.count, batch.rows))
+    if not count:
+        raise DataError(
+            f"step {step + 1}: no token is learnt in samples {list(batch.samples)[:8]}; look at their labels"
+        )
     loaded.module.train()
     for number, row in batch.own:
-        # Dropout is keyed by step and row, so neither an interruption nor the number of ranks changes it.
-        with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
+        # Dropout is keyed by step and row: an interruption does not change it, nor the number of ranks if rows stay.
+        devices = [loaded.device] if loaded.device.type == "cuda" else []
+        with named_when_full(f"a row of {len(row):,} tokens", SHORTER), torch.random.fork_rng(devices=devices):
             torch.manual_seed(_key(seed, step, number))
             found = objective.loss(row, row_logprobs(loaded, row))
             row_loss = found.total / count

@@ -167,7 +167,7 @@ def _interval(
             columns_GP, lambda sums_BP: combined(metric, names, sums_BP), seed=seed, alpha=alpha
         )
         low, high = bootstrap.low, bootstrap.high
-    elif np.isin(values_N := columns_NP[:, 0], (0.0, 1.0)).all():
+    elif np.isin(values_N := columns_NP[:, 0], (0.0, 1.0)).all() and metric.unit == "rate":
         number = statistics.effective_number(values_N, clusters_N)
         low, high = statistics.wilson_interval(float(values_N.mean()), number, alpha=alpha)
     else:

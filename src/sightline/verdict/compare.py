@@ -19,7 +19,7 @@ from sightline.verdict.pairs import TOKENIZERS
 from sightline.verdict.questions import Arms, Asked, EvaluationSet, answer_family, split_name
 from sightline.verdict.selection import best_of_several
 from sightline.verdict.sentences import ONE_RUN, model_in_words
-from sightline.verdict.wordings import across_wordings
+from sightline.verdict.wordings import across_wordings, by_wording
 from sightline.verdict.yes_no import apply_trade_offs, take_apart
 
 BASE = "base"
@@ -100,7 +100,7 @@ def compare_models(
     asked = [
         Asked(each.model, each.against, by_name[each.by or metrics[0].name], data, template, each.margin)
         for each in stated
-        for data, template in _places(arms, each)
+        for data, template in _asked_places(arms, each, by_name[each.by or metrics[0].name])
     ]
     known = [question._replace(margin=None) for question in asked]
     explored = [question for question in _against_base(arms, metrics) if question not in known]
@@ -111,30 +111,32 @@ def compare_models(
         families.append(answer_family(arms, sets, family, seed=seed))
         taken_apart = take_apart(arms, sets, family, seed=seed)
         apply_trade_offs(families[-1], taken_apart)
-        apart += taken_apart
+        told = {each["title"] for each in apart}  # a pair of models may be in both families
+        apart += [each for each in taken_apart if each["title"] not in told]
     entries = [entry for family in families for entry in family]
     one_run = any(entry["note"] == ONE_RUN for entry in entries)
+    described = [
+        describe_arm(
+            samples[data],
+            metrics,
+            by_metric,
+            model=model,
+            data=data,
+            template=template,
+            seed=seed,
+            alpha=ALPHA,
+            groups=sets[data].groups,
+            seen=sets[data].seen,
+        )
+        for (model, data, template), by_metric in arms.items()
+    ]
     return {
         "schema": 1,
         "study": study,
         "alpha": ALPHA,
         "power": POWER,
         "rule_for_invalid": "wrong",
-        "arms": [
-            describe_arm(
-                samples[data],
-                metrics,
-                by_metric,
-                model=model,
-                data=data,
-                template=template,
-                seed=seed,
-                alpha=ALPHA,
-                groups=sets[data].groups,
-                seen=sets[data].seen,
-            )
-            for (model, data, template), by_metric in arms.items()
-        ],
+        "arms": described,
         "baselines": [
             baseline
             for data in sorted({data for _, data, _ in arms})
@@ -144,6 +146,7 @@ def compare_models(
         "exploratory": families[1],
         "yes_no": apart,
         "wordings": across_wordings([entry for entry in entries if entry["metric"] in deciding]),
+        "sensitivity": by_wording(described, list(deciding)),
         "effects": factor_effects(arms, sets, factorials, [by_name[name] for name in deciding], seed=seed),
         "selection": best_of_several(arms, sets, candidates, seed=seed),
         "notes": [*accepted_notes, *([ONE_RUN] if one_run else []), *_not_ranked(entries)],
@@ -177,6 +180,23 @@ def _places(arms: Arms, comparison: Comparison) -> list[tuple[str, str]]:
         }
     )
     return places or [(comparison.data or "no data", "plain")]
+
+
+def _asked_places(arms: Arms, comparison: Comparison, metric: Metric) -> list[tuple[str, str]]:
+    """List where a stated question is asked: not on sets that its metric is not about, unless it is about none."""
+    places = _places(arms, comparison)
+    sides = (comparison.model, comparison.against)
+
+    def is_about(place: tuple[str, str]) -> bool:
+        found = [
+            by_metric.get(metric.name, {})
+            for (model, *rest), by_metric in arms.items()
+            if tuple(rest) == place and any(side in (model, split_name(model)[0]) for side in sides)
+        ]
+        outcomes = {score.outcome for by_id in found for score in by_id.values()}
+        return outcomes != {"not_applicable"}
+
+    return [place for place in places if is_about(place)] or places
 
 
 def _against_base(arms: Arms, metrics: Sequence[Metric]) -> Iterator[Asked]:

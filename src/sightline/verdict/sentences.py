@@ -124,9 +124,15 @@ def comparison_markdown(compare: Entry) -> str:
 
 
 BESIDE = {
+    "people": "What people say who were not told which model answered",
+    "forgotten": "What was lost on the untouched set",
+    "judges": "Several judges of the same answers",
+    "described": "Hallucinated sentences beside the length of descriptions",
     "yes_no": "Yes/no questions taken apart",
     "selection": "The best of several",
     "wordings": "Several wordings",
+    "sensitivity": "Each model in several wordings",
+    "cut": "Answers cut at max_new_tokens",
     "effects": "What each setting does (exploratory)",
 }
 """Parts of compare.json that stand beside the verdicts, with their headings; each entry has a title and a sentence."""

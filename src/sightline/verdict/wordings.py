@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.verdict.sentences import amount, subject
+from sightline.verdict.sentences import amount, level, model_in_words, subject
 
 PROMPT_DEPENDENT = "prompt-dependent"
 
@@ -25,6 +25,42 @@ def across_wordings(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     for entry in entries:
         grouped.setdefault((entry["model"], entry["against"], entry["metric"], entry["data"]), []).append(entry)
     return [_together(members) for members in grouped.values() if len(members) > 1]
+
+
+def by_wording(arms: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Say how far each model's own number moves with the wording of the questions.
+
+    Args:
+        arms: of compare.json.
+        metrics: the names of those to look at.
+
+    Returns:
+        per model, data set and metric asked in several wordings: the value with each, their mean and range, and a
+        sentence.
+    """
+    grouped: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
+    for arm in arms:
+        for metric in metrics:
+            if (measured := arm["metrics"].get(metric)) and measured["value"] is not None:
+                grouped.setdefault((arm["data"], metric, arm["model"]), {})[arm["template"]] = measured
+    found = []
+    for (data, metric, model), by_template in grouped.items():
+        if len(by_template) < 2:
+            continue
+        values = {template: measured["value"] for template, measured in by_template.items()}
+        lowest, highest = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+        unit = next(iter(by_template.values()))["unit"]
+        spread, mean = values[highest] - values[lowest], statistics.fmean(values.values())
+        sentence = (
+            f"{len(values)} wordings: mean {level(mean, unit)}, from {level(values[lowest], unit)} ({lowest}) to "
+            f"{level(values[highest], unit)} ({highest}): the wording alone moves it by "
+            f"{amount(spread, unit, signed=False)}."
+        )
+        place = {"model": model, "data": data, "metric": metric, "unit": unit}
+        numbers = {"values": values, "mean": mean, "low": values[lowest], "high": values[highest], "range": spread}
+        title = f"{model_in_words(model)}, {metric} on {data}"
+        found.append({**place, **numbers, "title": title, "sentence": sentence})
+    return found
 
 
 def _together(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

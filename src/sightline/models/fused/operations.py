@@ -157,6 +157,8 @@ def dropped(values_TD: Tensor, share: float, seed: int) -> Tensor:
 def _attend(values_TW: Tensor, layout: TreeLayout, num_heads: int, num_kv_heads: int, scale: float) -> Tensor:
     heads_HTE = values_TW.unflatten(1, (num_heads + 2 * num_kv_heads, -1)).transpose(0, 1)
     query, key, value = heads_HTE.split([num_heads, num_kv_heads, num_kv_heads])
+    # Repeated by hand: with a mask, SDPA's own grouping leaves all but its slowest way, which keeps every score.
+    key, value = (part.repeat_interleave(num_heads // num_kv_heads, dim=0) for part in (key, value))
     place_T = torch.arange(len(values_TW), device=values_TW.device)
     visible = (place_T[None] <= place_T[:, None]) & (place_T[:, None] < layout.subtree_end_T[None])
     return F.scaled_dot_product_attention(
@@ -165,7 +167,6 @@ def _attend(values_TW: Tensor, layout: TreeLayout, num_heads: int, num_kv_heads:
         value[None],
         attn_mask=visible[None, None],
         scale=scale,
-        enable_gqa=num_heads != num_kv_heads,
     )[0]
 
 

@@ -153,6 +153,8 @@ class FoldedLinear:
             self.refresh()
         inputs, outputs = self.num_inputs, self.num_outputs
         torch.mm(grad_TY[:, :outputs], self.buffer[:outputs, inputs:], out=grad_TY[:, outputs:])
+        if self.has_bias:  # it has no input to pass on to, and may be too large for half precision
+            grad_TY[:, outputs + self.bias_column] = 0
         if not needed:
             return None
         if mixed is None:

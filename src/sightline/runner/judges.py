@@ -1,0 +1,184 @@
+"""A study's judges, carried out: each is asked about every model's answers and tested itself, unless that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sightline.errors import StudyError
+from sightline.generation.keys import read_key
+from sightline.records import Answer, Sample
+from sightline.runner.display import Display
+from sightline.runner.judging import (
+    RECORD,
+    REFERENCE,
+    OpenJudge,
+    Part,
+    audit,
+    forget_others,
+    judge_model,
+    local_identity,
+    open_judge,
+    put_to_judge,
+    rival_answers,
+    settle_unasked,
+)
+from sightline.runner.metrics import judge_origin, judges_asked, kind_of
+from sightline.runner.prepare import base_of
+from sightline.runner.reading import Prepared
+from sightline.runner.results import file_name
+from sightline.scoring.judge import Asked
+from sightline.storage import MANIFEST, canonical_json, is_finished, read_jsonl, sha256_of, write_manifest
+from sightline.study import Judge, Plan, Study, model_location
+
+if TYPE_CHECKING:
+    from sightline.models.family import Family
+    from sightline.runner.make import Shelf
+
+
+def refuse_judges(prepared: Prepared, out: Path | None = None) -> None:
+    """Stop before anything is made where a judge could not judge in the end.
+
+    Args:
+        prepared: the study and its data.
+        out: the study's directory; a judge that has finished there needs no key. None: no key is looked for.
+
+    Raises:
+        StudyError: a judge compares with a model that is not asked, finds nothing that it is about, or has no key.
+    """
+    study, models = prepared.study, prepared.plan.models
+    for name, judge in judges_asked(study).items():
+        where, kind = f"judges.{name}", kind_of(judge, study.folder)
+        if judge.kind == "pairwise" and judge.against not in (REFERENCE, *models):
+            known = ", ".join((REFERENCE, *models))
+            raise StudyError(f"{where}.against: {judge.against} is not among the models asked; there is {known}")
+        left_out = [kind.leaves_out(sample) for part in prepared.plan.asked for sample in prepared.asked(part)]
+        if left_out and all(left_out):
+            raise StudyError(
+                f"{where}: kind {judge.kind} has nothing to judge in evaluate.on; every row is {left_out[0]}"
+            )
+        if judge.server and out is not None and not is_finished(out / "judges" / name / MANIFEST):
+            read_key(judge.key_env, where=judge.server)
+
+
+def judge_families(study: Study, plan: Plan) -> dict[str, Family]:
+    """Load what renders for local judges, by location.
+
+    A judge on a base of its own keeps that base's settings: those of the study's steps (`pad_square`, `min_pixels`) are
+    about the models that are tuned, and another family may not know them.
+
+    Raises:
+        SightlineError: such a base is not there, or cannot be run.
+    """
+    from sightline.generation.local import knows_pictures
+    from sightline.models.loading import load_family
+
+    own = {base_of(study, plan, model) for model in plan.models}
+    bases = {model_location(study, judge.base) for judge in judges_asked(study).values() if judge.base}
+    return {location: load_family(location) for location in sorted(bases - own) if knows_pictures(location)}
+
+
+def carry_out_judge(name: str, shelf: Shelf, hashes: Mapping[str, str], display: Display) -> bool:
+    """Have a judge judge every model's answers, and audit it; what is done is kept, and asked of nobody again.
+
+    Args:
+        name: in the study.
+        shelf: the models, which have all answered.
+        hashes: of the data sets.
+        display: where the reader sees it.
+
+    Returns:
+        whether anything was done.
+
+    Raises:
+        ServerDownError: the judge does not answer; what it said so far is kept.
+    """
+    study, models, out = shelf.prepared.study, shelf.prepared.plan.models, shelf.out
+    judge, own = study.judges[name], out / "judges" / name
+    origins = {model: _origin(name, judge, model, shelf, hashes) for model in models}
+    beside = judge.model_dump(mode="json", include={"audit_rows", "input_price", "output_price"})
+    whole = {"models": sha256_of(canonical_json(origins)), **{key: str(value) for key, value in beside.items()}}
+    todo = [model for model in models if not is_finished(_manifest(out, model, name), made_from=origins[model])]
+    if not todo and is_finished(own / MANIFEST, made_from=whole):
+        return False
+    num_failed = 0
+    with open_judge(name, judge, folder=study.folder, out=out, shelf=shelf) as opened:
+        (own / MANIFEST).unlink(missing_ok=True)
+        forget_others(opened, [model for model in models if model not in todo])
+        for model in todo:  # what an earlier judge said must not stand beside what this one says
+            _scores(out, model, name).unlink(missing_ok=True)
+        for model in todo:
+            num_failed += _judge_one(model, opened, shelf, made_from=origins[model], display=display)
+        if judge.audit_rows:
+            display.say(f"{name}: the judge itself is tested")
+            audit(opened, *_for_audit(opened, shelf))
+    if num_failed:
+        display.say(
+            f"warning: {name}: {num_failed} answers have no score, because their calls failed for good; the same "
+            "command asks for these alone again"
+        )
+    else:
+        write_manifest(own / MANIFEST, [own / RECORD], made_from=whole)
+    return True
+
+
+def _scores(out: Path, model: str, judge: str) -> Path:
+    return out / "scores" / model / f"{file_name(judge)}.jsonl"
+
+
+def _manifest(out: Path, model: str, judge: str) -> Path:
+    return out / "scores" / model / f"{file_name(judge)}.{MANIFEST}"
+
+
+def _origin(name: str, judge: Judge, model: str, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Say what a judge's scores of a model are made from."""
+    study, out = shelf.prepared.study, shelf.out
+    compared = {"answers": model, **({"rivals": judge.against} if _has_rivals(judge) else {})}
+    return {
+        **judge_origin(name, judge, study.folder),
+        **({f"judge/{key}": value for key, value in local_identity(judge.base, shelf).items()} if judge.base else {}),
+        **{key: sha256_of(out / "answers" / f"{whose}.jsonl") for key, whose in compared.items()},
+        **{f"data/{part}": hashes[part] for part in shelf.prepared.plan.asked},
+    }
+
+
+def _has_rivals(judge: Judge) -> bool:
+    return judge.kind == "pairwise" and judge.against != REFERENCE
+
+
+def _judge_one(model: str, judge: OpenJudge, shelf: Shelf, *, made_from: Mapping[str, str], display: Display) -> int:
+    """Have one model's answers judged; only where every call came back is that vouched for."""
+    out = shelf.out
+    rivals = rival_answers(out, judge.settings.against) if _has_rivals(judge.settings) else None
+    failed = judge_model(model, judge, _parts(model, shelf), out=out, display=display, rivals=rivals)
+    if not failed:
+        files = [_scores(out, model, judge.name), judge.folder / f"{model}.jsonl"]
+        write_manifest(_manifest(out, model, judge.name), files, made_from=made_from)
+    return failed
+
+
+def _parts(model: str, shelf: Shelf) -> Iterator[Part]:
+    """Give a model's answers, set by set and wording by wording."""
+    given: dict[tuple[str, str], list[Answer]] = {}
+    for row in read_jsonl(shelf.out / "answers" / f"{model}.jsonl"):
+        given.setdefault((row["data"], row["template"]), []).append(Answer(**row))
+    for data in shelf.prepared.plan.asked:
+        samples = {sample.id: sample for sample in shelf.prepared.asked(data)}
+        for template in shelf.prepared.study.evaluate.prompts:
+            yield Part(data=data, template=template, samples=samples, answers=given.get((data, template), []))
+
+
+def _for_audit(judge: OpenJudge, shelf: Shelf) -> tuple[Sequence[Sample], Sequence[Asked]]:
+    """Choose rows that a judge is about, and answers to be asked about: of one model after the other."""
+    rivals = rival_answers(shelf.out, judge.settings.against) if _has_rivals(judge.settings) else None
+    by_model = []
+    for model in shelf.prepared.plan.models:
+        every = [one for part in _parts(model, shelf) for one in put_to_judge(model, judge, part, rivals)]
+        by_model.append([one for one in every if settle_unasked(judge.kind, one) is None])
+    rows = zip(*filter(None, by_model), strict=False)
+    samples = [sample for part in shelf.prepared.plan.asked for sample in shelf.prepared.asked(part)]
+    return (
+        [sample for sample in samples if not judge.kind.leaves_out(sample)],
+        [row[number % len(row)] for number, row in enumerate(rows)],
+    )

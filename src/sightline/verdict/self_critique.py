@@ -1,0 +1,77 @@
+"""Whether a judge of two answers judges at all: agreement between both orders, and what its choices lean on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sightline.verdict.statistics import effective_number, wilson_interval
+
+CHANCE = 0.5
+"""How often two orders agree when each is a coin; with a liking for a place or a letter they agree less often."""
+
+
+def describe_duels(duels: Sequence[Mapping[str, Any]], *, alpha: float = 0.05) -> dict[str, Any]:
+    """Say how far preferences can be trusted.
+
+    Args:
+        duels: `image_id`; `when_first` and `when_second`, what became of the first answer in that place (1 preferred,
+            -1 the other one was, 0 neither); `num_words` of both answers.
+        alpha: one minus the intervals' coverage.
+
+    Returns:
+        counts; rates with intervals clustered by image: `agreement` of both orders where neither is a tie,
+        `shown_first` how often the answer shown first is preferred, `longer` how often the longer of the two is where
+        the orders agree; `at_chance`, whether the agreement's interval reaches one half; `sentence`.
+    """
+    decided = [duel for duel in duels if duel["when_first"] and duel["when_second"]]
+    agreed = [duel for duel in decided if duel["when_first"] == duel["when_second"]]
+    unequal = [duel for duel in agreed if duel["num_words"][0] != duel["num_words"][1]]
+    agreement = _rate(decided, [float(duel["when_first"] == duel["when_second"]) for duel in decided], alpha)
+    # Of the two showings, in how many the answer shown first is preferred.
+    first = [((duel["when_first"] > 0) + (duel["when_second"] < 0)) / 2 for duel in decided]
+    longer = [float((duel["when_first"] > 0) == (np.diff(duel["num_words"])[0] < 0)) for duel in unequal]
+    found = {
+        "num_duels": len(duels),
+        "num_ties": len(duels) - len(decided),
+        "num_agreed": len(agreed),
+        "agreement": agreement,
+        "shown_first": _rate(decided, first, alpha),
+        "longer": _rate(unequal, longer, alpha),
+        "at_chance": agreement is None or agreement["interval"][0] <= CHANCE,
+    }
+    return found | {"sentence": _say(found)}
+
+
+def _rate(duels: Sequence[Mapping[str, Any]], values: Sequence[float], alpha: float) -> dict[str, Any] | None:
+    if not duels:
+        return None
+    values_N = np.asarray(values, dtype=np.float64)
+    clusters_N = np.unique([duel["image_id"] for duel in duels], return_inverse=True)[1]
+    interval = wilson_interval(values_N.mean(), effective_number(values_N, clusters_N), alpha=alpha)
+    return {"value": float(values_N.mean()), "interval": [float(end) for end in interval], "num": len(values_N)}
+
+
+def _say(found: Mapping[str, Any]) -> str:
+    agreement = found["agreement"]
+    if agreement is None:
+        return f"No preference in {found['num_duels']:,} pairs of answers: every one is a tie."
+    told = f"Both orders agree on {_percent(agreement)} of {agreement['num']:,} pairs of answers"
+    if agreement["interval"][1] < CHANCE:
+        told += ", less often than by chance (50%): the place or the letter decides."
+    elif found["at_chance"]:
+        told += ", no better than chance (50%) as far as these can tell."
+    else:
+        told += "; chance would be 50%."
+    if found["shown_first"]:
+        told += f" The answer shown first is preferred {_percent(found['shown_first'])} of the time."
+    if found["longer"]:
+        told += f" Where both orders agree, the longer answer is preferred {_percent(found['longer'])} of the time."
+    return told
+
+
+def _percent(rate: Mapping[str, Any]) -> str:
+    low, high = rate["interval"]
+    return f"{100 * rate['value']:.0f}% (95% interval {100 * low:.0f} to {100 * high:.0f})"

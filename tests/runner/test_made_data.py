@@ -1,0 +1,164 @@
+"""Steps that make data: pairs a judge prefers, the best of several answers, and what happens when judging is chance."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from judge_server import JudgeServer, prompt_of, serve_judge
+from sightline.storage import read_jsonl
+from tiny_studies import FINISHED, sightline_command
+
+ROOT = Path(__file__).parents[2]
+STUDY = """
+name: made
+base: builtin:tiny
+data:
+  phantom: {source: builtin:phantom, images: 20, seed: 3, split: {train: 0.7, test: 0.3, by: image}}
+steps:
+  sft: {method: sft, from: base, on: phantom.train, max_steps: 2, batch_size: 8}
+  pairs:
+    {method: critique, from: sft, on: phantom.train, rows: 24, samples: 3, temperature: 3.0, max_new_tokens: 6,
+     judge: JUDGE}
+  best: {method: best_of, from: sft, on: phantom.train, by: token_f1, rows: 12, samples: 3, max_new_tokens: 6}
+  dpo: {method: dpo, from: sft, on: pairs, max_steps: 2, batch_size: 3}
+  more: {method: sft, from: sft, on: best, max_steps: 2, batch_size: 3}
+judges:
+  checked: {kind: pairwise, server: ADDRESS, model: judge, send_images: true, audit_rows: 0}
+evaluate: {on: phantom.test, metrics: [exact_match, nll], rows: 8, max_new_tokens: 4}
+compare: [{model: dpo, against: sft}, {model: more, against: sft}]
+"""
+
+
+def longest_is_best(body: dict[str, Any]) -> str:
+    """Calls the longer of two responses the better one; equal lengths are a tie."""
+    prompt = prompt_of(body)
+    first, second = (prompt.split(f"The {place} response: [")[1].split("]\n")[0] for place in ("first", "second"))
+    if len(first) == len(second):
+        return "Both responses are equally good."
+    return f"The {'first' if len(first) > len(second) else 'second'} response is better."
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[JudgeServer]:
+    with serve_judge(JudgeServer(judge=longest_is_best)) as server:
+        yield server
+
+
+def write(folder: Path, *, judge: str, server: JudgeServer, more: str = "") -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "study.yaml"
+    path.write_text(STUDY.replace("JUDGE", judge).replace("ADDRESS", server.address) + more, encoding="utf-8")
+    return path
+
+
+def finished(out: Path) -> dict[str, bytes]:
+    patterns = (*FINISHED, "drawn/*")
+    return {str(f.relative_to(out)): f.read_bytes() for p in patterns for f in out.glob(p) if f.is_file()}
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory, server: JudgeServer) -> tuple[Path, Path]:
+    study = write(tmp_path_factory.mktemp("made"), judge="checked", server=server)
+    ended = sightline_command("run", study, "--out", study.parent / "out")
+    assert ended.code == 0, ended.err
+    return study, study.parent / "out"
+
+
+def test_pairs_are_those_that_both_orders_prefer(judged: tuple[Path, Path]) -> None:
+    _, out = judged
+    duels = read_jsonl(out / "drawn" / "pairs.duels.jsonl")
+    answers = {(row["sample_id"], row["k"]): row["text"] for row in read_jsonl(out / "drawn" / "pairs.jsonl")}
+    assert len(answers) == 3 * 24
+    pairs = read_jsonl(out / "data" / "pairs.jsonl")
+    assert len(pairs) > 3
+    for pair in pairs:
+        texts = [answers[pair["id"], int(pair["tags"][f"{side}_k"])] for side in ("chosen", "rejected")]
+        assert texts == [pair["answer"], pair["rejected"]]
+        assert len(texts[0]) > len(texts[1])
+    for duel in duels:
+        longer = len(duel["texts"][0]) - len(duel["texts"][1])
+        expected = "win" if longer > 0 else "loss" if longer < 0 else "tie"
+        assert (duel["when_first"], duel["when_second"]) == (expected, expected)
+    record = json.loads((out / "data" / "pairs.record.json").read_text())
+    assert record["num_pairs"] == len(pairs) and record["agreement"]["value"] == 1 and not record["stopped"]
+    assert (record["judge"], record["num_questions"], record["num_unreadable"]) == ("checked", 24, 0)
+
+
+def test_the_best_of_several_is_learnt(judged: tuple[Path, Path]) -> None:
+    _, out = judged
+    record = json.loads((out / "data" / "best.record.json").read_text())
+    rows = read_jsonl(out / "data" / "best.jsonl")
+    assert 0 < len(rows) == record["num_rows"] <= 12
+    assert record["best"] >= record["mean"]
+    answers = {(row["sample_id"], row["k"]): row["text"] for row in read_jsonl(out / "drawn" / "best.jsonl")}
+    for row in rows:
+        assert row["answer"] == answers[row["id"], int(row["tags"]["chosen_k"])]
+        assert float(row["tags"]["score"]) > 0
+
+
+def test_how_it_went_is_in_the_comparison(judged: tuple[Path, Path]) -> None:
+    _, out = judged
+    told = (out / "report.md").read_text(encoding="utf-8")
+    assert "pairs from 24 questions. Both orders agree on 100%" in told
+    assert "Token F1 of a drawn answer" in told
+
+
+def test_a_second_run_changes_no_byte_and_asks_nobody(judged: tuple[Path, Path], server: JudgeServer) -> None:
+    study, out = judged
+    before, asked = finished(out), len(server.bodies)
+    assert sightline_command("run", study, "--out", out).code == 0
+    assert finished(out) == before
+    assert len(server.bodies) == asked
+
+
+def test_other_settings_are_refused_in_the_same_directory(judged: tuple[Path, Path]) -> None:
+    study, out = judged
+    ended = sightline_command("run", study, "--out", out, "--set", "steps.pairs.temperature=2")
+    assert ended.code == 2
+    assert "temperature 3.0 then, 2.0 now" in ended.err
+
+
+def test_a_model_at_chance_stops_what_waits_for_it_and_nothing_else(tmp_path: Path, server: JudgeServer) -> None:
+    study = write(tmp_path, judge="self", server=server)
+    ended = sightline_command("run", study, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    out = tmp_path / "out"
+    assert "is not made; judge by another model" in ended.out + ended.err
+    assert not (out / "models" / "dpo").exists() and (out / "models" / "more").exists()
+    told = (out / "report.md").read_text(encoding="utf-8")
+    assert "chance" in told and "Not made: dpo." in told
+    compared = json.loads((out / "compare.json").read_text())
+    assert [entry["model"] for entry in compared["stated"]] == ["more"]
+    before = finished(out)
+    assert sightline_command("run", study, "--out", out).code == 0
+    assert finished(out) == before
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_byte_for_byte_the_same(
+    judged: tuple[Path, Path], server: JudgeServer, tmp_path: Path
+) -> None:
+    study, done = judged
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sightline", "run", str(study), "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    waits = iter((4.0, 5.0, 6.0, 7.5, 9.0))
+    for wait in waits:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert finished(out) == finished(done)
+    shutil.rmtree(out)
