@@ -52,7 +52,9 @@ def long_study() -> tuple[str, ...]:
     return ("--set", f"steps.sft.max_steps={NUM_STEPS}", "--set", "steps.sft.save_every=10")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_study_and_the_same_command_finishes_it(
     study_file: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -68,7 +68,7 @@ def test_holm(p: list[float], adjusted: list[float]) -> None:
     assert statistics.holm(p) == pytest.approx(adjusted, abs=1e-12)
 
 
-@settings(max_examples=25)  # statsmodels takes its time
+@settings(max_examples=8)  # statsmodels takes its time
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_agrees_with_statsmodels(p: list[float]) -> None:
     assert statistics.holm(p) == pytest.approx(multipletests(p, method="holm")[1], abs=1e-12)

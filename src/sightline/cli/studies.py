@@ -99,10 +99,12 @@ def check(
 ) -> None:
     """Look at data, labels, template, split, leakage, detectable difference, destinations and cost; train nothing."""
     import dataclasses
+    import time
 
     from sightline.runner import StudyCheck
     from sightline.study import load_study
 
+    began = time.perf_counter()
     loaded = load_study(study, overrides=set_ or [], smoke=smoke)
     looking, findings = StudyCheck(loaded), []
     for finding in looking:
@@ -117,7 +119,9 @@ def check(
     if as_json:
         print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
-        print(_summary(findings) if html is None else f"{_summary(findings)}\n{html}")
+        print(f"{_summary(findings)}; {time.perf_counter() - began:.0f} s, {_peak_gib():.1f} GiB of memory at most")
+        if html is not None:
+            print(html)
     if any(finding.stops for finding in findings):
         print("A fault stops a run; correct it, or name it in the study: accept: {NAME: your reason}", file=sys.stderr)
         raise typer.Exit(2)
@@ -129,6 +133,15 @@ def _print_finding(finding: Finding) -> None:
     remedy = f"; {finding.remedy}" if finding.remedy else ""
     accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
     print(f"{finding.severity:8} {finding.name}: {finding.message}{remedy}{accepted}", flush=True)
+
+
+def _peak_gib() -> float:
+    """Give the most memory that this process had at once, and the largest of those it started."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(resource.getrusage(which).ru_maxrss for which in processes) * unit / 2**30
 
 
 def _summary(findings: Sequence[Finding]) -> str:
