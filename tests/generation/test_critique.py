@@ -32,8 +32,8 @@ def win(*sides: str) -> Preference:
 
 def test_equal_and_nearly_equal_answers_are_not_compared() -> None:
     long = "there is a large nodule in the upper left lung and a small one in the right"
-    drawn = duels_of(SAMPLE, ["Yes.", "yes", "No", long, long.replace("right", "rights")])
-    assert drawn.num_equal == 1
+    drawn = duels_of(SAMPLE, ["Yes.", "yes", "No", long, long.replace("right", "rights"), " "])
+    assert (drawn.num_empty, drawn.num_equal) == (1, 1)
     assert drawn.num_near == 1
     assert [duel.ks for duel in drawn.duels] == [(0, 2), (0, 3), (0, 4), (2, 3), (2, 4)]
     assert duels_of(SAMPLE, ["same", "Same. "]).duels == ()

@@ -110,7 +110,7 @@ def test_the_best_of_several_is_learnt(judged: tuple[Path, Path]) -> None:
 def test_how_it_went_is_in_the_comparison(judged: tuple[Path, Path]) -> None:
     _, out = judged
     told = (out / "report.md").read_text(encoding="utf-8")
-    assert "pairs from 24 questions. Both orders agree on 100%" in told
+    assert "pairs from 24 questions. Of 72 answers" in told and "Both orders agree on 100%" in told
     assert "Token F1 of a drawn answer" in told
 
 
@@ -133,8 +133,10 @@ def test_a_model_at_chance_stops_what_waits_for_it_and_nothing_else(tmp_path: Pa
     study = write(tmp_path, judge="self", server=server)
     ended = sightline_command("run", study, "--out", tmp_path / "out")
     assert ended.code == 0, ended.err
-    out = tmp_path / "out"
     assert "is not made; judge by another model" in ended.out + ended.err
+    out = tmp_path / "out"
+    compared = (out / "compare.json").read_text(encoding="utf-8")
+    assert "The question dpo against sft, stated before the run, could not be answered." in compared
     assert not (out / "models" / "dpo").exists() and (out / "models" / "more").exists()
     told = (out / "report.md").read_text(encoding="utf-8")
     assert "chance" in told and "Not made: dpo." in told
@@ -143,6 +145,35 @@ def test_a_model_at_chance_stops_what_waits_for_it_and_nothing_else(tmp_path: Pa
     before = finished(out)
     assert sightline_command("run", study, "--out", out).code == 0
     assert finished(out) == before
+
+
+def test_accepting_chance_makes_the_set_again_of_the_same_answers(
+    judged: tuple[Path, Path], server: JudgeServer, tmp_path: Path
+) -> None:
+    study, _ = judged
+    out = tmp_path / "out"
+    few = ("--out", out, "--set", "steps.pairs.rows=6", "--until", "pairs")
+    assert sightline_command("run", study, *few).code == 0
+    record = json.loads((out / "data" / "pairs.record.json").read_text())
+    drawn, asked = (out / "drawn" / "pairs.jsonl").read_bytes(), len(server.bodies)
+    assert record["num_pairs"] > 0 and record["at_chance"] and record["stopped"]
+    assert not (out / "data" / "pairs.jsonl").read_bytes()
+    ended = sightline_command("run", study, *few, "--set", "accept.critique-at-chance=a test of the machinery")
+    assert ended.code == 0, ended.err
+    record = json.loads((out / "data" / "pairs.record.json").read_text())
+    assert (
+        not record["stopped"] and "Learnt from all the same (accepted: a test of the machinery)" in record["sentence"]
+    )
+    assert len(read_jsonl(out / "data" / "pairs.jsonl")) == record["num_pairs"]
+    assert (out / "drawn" / "pairs.jsonl").read_bytes() == drawn
+    assert len(server.bodies) == asked
+
+
+def test_until_ends_where_its_step_was_lost(tmp_path: Path, server: JudgeServer) -> None:
+    study = write(tmp_path, judge="self", server=server)
+    ended = sightline_command("run", study, "--out", tmp_path / "out", "--until", "dpo")
+    assert ended.code == 0, ended.err
+    assert not (tmp_path / "out" / "answers").exists()
 
 
 @pytest.mark.slow

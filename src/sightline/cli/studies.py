@@ -77,7 +77,7 @@ def run(
         return
     # A study's own directory is carried on where it lies.
     own = study if study.is_dir() and not smoke else None
-    folder = out or own or Path("studies") / (loaded.name + ("-smoke" if smoke else ""))
+    folder = out or own or Path("studies") / loaded.name
     report = run_study(loaded, folder, until=until, display=Display(quiet=as_json) if as_json else None)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # under torchrun, one process speaks

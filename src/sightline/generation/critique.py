@@ -77,11 +77,13 @@ class Drawn:
 
     Args:
         duels: of every two that differ.
+        num_empty: answers without a word; nobody is asked about them.
         num_equal: answers that repeat another one.
         num_near: twos too alike to be put to anybody.
     """
 
     duels: tuple[Duel, ...]
+    num_empty: int
     num_equal: int
     num_near: int
 
@@ -94,7 +96,8 @@ def duels_of(sample: Sample, texts: Sequence[str]) -> Drawn:
         texts: what was drawn for it.
     """
     distinct: dict[str, int] = {}
-    for k, text in enumerate(texts):
+    said = {k: text for k, text in enumerate(texts) if text.strip()}
+    for k, text in said.items():
         distinct.setdefault(_plain(text), k)
     duels, num_near = [], 0
     for (one, i), (other, j) in itertools.combinations(distinct.items(), 2):
@@ -102,7 +105,9 @@ def duels_of(sample: Sample, texts: Sequence[str]) -> Drawn:
             num_near += 1
         else:
             duels.append(Duel(sample=sample, ks=(i, j), texts=(texts[i], texts[j])))
-    return Drawn(duels=tuple(duels), num_equal=len(texts) - len(distinct), num_near=num_near)
+    return Drawn(
+        duels=tuple(duels), num_empty=len(texts) - len(said), num_equal=len(said) - len(distinct), num_near=num_near
+    )
 
 
 def _plain(text: str) -> str:

@@ -58,7 +58,8 @@ def pick_best(
     made: list[Sample] = []
     best_values, all_values, num_unscored = [], [], 0
     for sample in samples:
-        known = [(value, k) for k, value in enumerate(values[sample.id]) if value is not None]
+        texts = answers[sample.id]  # an empty one cannot be learnt
+        known = [(value, k) for k, value in enumerate(values[sample.id]) if value is not None and texts[k].strip()]
         if not known:
             num_unscored += 1
             continue

@@ -28,7 +28,7 @@ from sightline.runner.check import accept, check_prepared
 from sightline.runner.comparing import factorials_of, read_seen
 from sightline.runner.display import Display
 from sightline.runner.judges import carry_out_judge, judge_families, refuse_judges
-from sightline.runner.made_data import as_carried_out, make_data, notes_of_made_data, take_over_finished
+from sightline.runner.made_data import as_carried_out, lost_runs, make_data, notes_of_made_data, take_over_finished
 from sightline.runner.metrics import judges_asked, metrics_of
 from sightline.runner.prepare import prepare, problems_json, set_hashes
 from sightline.runner.reading import Prepared
@@ -114,18 +114,18 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
                 refuse_changed(run, shelf, hashes)
         if is_main:  # only now: a run that is refused leaves the record of an earlier one alone
             _record_start(out, prepared, findings)
+        last = next((run.name for run in reversed(plan.runs) if run.step == until), None)
         for run in plan.runs:
-            if run.name not in {left.name for left in prepared.plan.runs}:
-                continue
-            with clock.measure(f"train {run.name}") as work:
-                if run.method in MAKES_DATA:
-                    work.done = make_data(run, shelf, hashes, display, accelerator)
-                    prepared.plan = as_carried_out(prepared.plan, out)
-                    spend()
-                else:
-                    work.done = make_model(run, shelf, hashes, display, spend, accelerator)
-            if until == run.step and run.name == [r.name for r in plan.runs if r.step == until][-1]:
+            if run.name not in lost_runs(study, plan, out):
+                with clock.measure(f"train {run.name}") as work:
+                    if run.method in MAKES_DATA:
+                        work.done = make_data(run, shelf, hashes, display, accelerator)
+                        spend()
+                    else:
+                        work.done = make_model(run, shelf, hashes, display, spend, accelerator)
+            if run.name == last:
                 return out
+        prepared.plan = as_carried_out(study, plan, out)
         if is_main:
             for model in prepared.plan.models:
                 spend()
@@ -133,8 +133,11 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
                     work.done = evaluate_model(model, shelf, hashes, display)
                     if study.evaluate.pictures_matter:
                         work.done = ask_without_pictures(model, shelf, display) or work.done
-            for name in judges_asked(study):
+            for name, judge in judges_asked(study).items():
                 spend()
+                if judge.kind == "pairwise" and judge.against in lost_runs(study, plan, out):
+                    display.say(f"warning: {name} is not asked: {judge.against}, which it compares with, was not made")
+                    continue
                 with clock.measure(f"judge {name}") as work:
                     work.done = carry_out_judge(name, shelf, hashes, display)
             with clock.measure("compare"):
@@ -161,7 +164,7 @@ def compare_directory(out: Path, *, by: str | None = None, margin: float | None 
     if not (out / "study.yaml").exists():
         raise MissingDataError(f"{out}: no study.yaml, so this is no study's directory; `sightline run` makes one")
     study = load_study(out / "study.yaml")
-    plan = as_carried_out(plan_study(study), out)
+    plan = as_carried_out(study, plan_study(study), out)
     metrics = metrics_of(study)
     scores = read_scores(out, plan.models, metrics)
     missing = [model for model in plan.models if not any(arm[0] == model for arm in scores)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.data.sets import samples_sha256, write_samples
 from sightline.errors import StudyError
+from sightline.generation.calls import CUT
 from sightline.records import Answer, Sample
 from sightline.runner.display import Display
 from sightline.runner.prepare import wording_of
@@ -31,7 +32,7 @@ from sightline.storage import (
     write_manifest,
 )
 from sightline.study import Plan, StepRun, Study, plan_study
-from sightline.study.names import MAKES_DATA, is_model
+from sightline.study.names import MAKES_DATA, is_model, without_stage
 from sightline.study.steps import Critique
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
     from sightline.runner.make import Shelf
 
+
+AT_CHANCE = "critique-at-chance"
+"""What a study accepts in order to learn from preferences that are no better than chance."""
 
 AS_TRAINED = "{question}"
 """The wording in which answers are drawn: the one that training uses."""
@@ -51,39 +55,56 @@ def record_file(out: Path, name: str) -> Path:
 
 def read_records(out: Path, plan: Plan) -> dict[str, dict[str, Any]]:
     """Read how the making of every set went that is made so far."""
-    files = {run.name: record_file(out, run.name) for run in plan.runs if run.method in MAKES_DATA}
-    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+    files = {
+        run.name: record_file(out, run.name)
+        for run in plan.runs
+        if run.method in MAKES_DATA and is_finished(out / "data" / f"{run.name}.{MANIFEST}")
+    }
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
 
 
-def as_carried_out(plan: Plan, out: Path) -> Plan:
-    """Leave out of a plan what waits for a set that was not made because its judge judges no better than chance."""
-    lost = {name for name, record in read_records(out, plan).items() if record.get("stopped")}
+def lost_runs(study: Study, plan: Plan, out: Path) -> set[str]:
+    """Name what cannot be made, as it waits for a set that was not made because its judge judges by chance."""
+    stopped = {name for name, record in read_records(out, plan).items() if record["stopped"]}
+    lost = set(stopped)
+    for run in plan.runs:  # each after what it depends on
+        judge = {judge_model(study, run)} if run.method == "critique" else set()
+        if lost.intersection((*run.parents, *run.on, *run.validation, *judge)):
+            lost.add(run.name)
+    return lost - stopped
+
+
+def as_carried_out(study: Study, plan: Plan, out: Path) -> Plan:
+    """Leave out of a plan the models that could not be made, and of its questions the checkpoints that are missing.
+
+    What every answer depends on stays as it was planned, so `runs` are left as they are.
+    """
+    lost = lost_runs(study, plan, out)
     if not lost:
         return plan
-    runs: list[StepRun] = []
-    for run in plan.runs:  # each after what it depends on
-        if lost.intersection((*run.parents, *run.on, *run.validation)):
-            lost.add(run.name)
-        elif run.name not in lost or run.method in MAKES_DATA:
-            runs.append(run)
-    whole = [name for name in plan.models if name.partition("~")[0] not in {each.partition("~")[0] for each in lost}]
-    return dataclasses.replace(
-        plan,
-        runs=tuple(runs),
-        models=tuple(whole),
-        comparisons=tuple(
-            asked for asked in plan.comparisons if not lost.intersection(name for pair in asked.pairs for name in pair)
-        ),
-    )
+    asked = []
+    for question in plan.comparisons:
+        pairs = tuple(pair for pair in question.pairs if not lost.intersection(pair))
+        if pairs:
+            asked.append(dataclasses.replace(question, pairs=pairs))
+    models = tuple(name for name in plan.models if without_stage(name)[0] not in lost)
+    return dataclasses.replace(plan, models=models, comparisons=tuple(asked))
 
 
 def notes_of_made_data(study: Study, out: Path) -> list[str]:
-    """Say how the making of a study's own data went, and what was not made for want of it."""
+    """Say how the making of a study's own data went, and what was not made or answered for want of it."""
     plan = plan_study(study)
-    left = {run.name for run in as_carried_out(plan, out).runs}
-    missing = ", ".join(run.name for run in plan.runs if run.name not in left)
-    told = [f"{name}: {record['sentence']}" for name, record in read_records(out, plan).items()]
-    return [*told, f"Not made: {missing}."] if missing else told
+    notes = [f"{name}: {record['sentence']}" for name, record in read_records(out, plan).items()]
+    lost = lost_runs(study, plan, out)
+    if missing := [run.name for run in plan.runs if run.name in lost]:
+        notes.append(f"Not made: {', '.join(missing)}.")
+    for question in plan.comparisons:
+        if gone := [pair for pair in question.pairs if lost.intersection(pair)]:
+            told = (
+                "could not be answered" if len(gone) == len(question.pairs) else f"lacks {len(gone)} of its checkpoints"
+            )
+            notes.append(f"The question {question.model} against {question.against}, stated before the run, {told}.")
+    return notes
 
 
 def make_data(
@@ -113,25 +134,31 @@ def make_data(
     from sightline.runner.self_critique import make_pairs
 
     made_from = _origin(run, shelf, hashes)
-    out = shelf.out
+    out, study = shelf.out, shelf.prepared.study
     file, manifest = out / "data" / f"{run.name}.jsonl", out / "data" / f"{run.name}.{MANIFEST}"
     is_main = accelerator is None or accelerator.is_main_process
     is_done = is_finished(manifest, made_from=made_from)
     if not is_done and is_main:
         recorded = recorded_origin(manifest)
-        if recorded is not None and recorded != made_from:
+        if recorded is not None and _without_accept(recorded) != _without_accept(made_from):
             raise StudyError(
                 f"{file} was made from something else: {what_differs(recorded, made_from)}; "
                 f"give another --out, or remove {manifest}"
             )
-        samples = shelf.prepared.sets[run.name]
-        answers = draw_answers(run, shelf, samples, made_from, display)
+        samples = shelf.prepared.samples(run.on)[: step_that_makes(study, run).rows]
+        drawn = draw_answers(run, shelf, samples, hashes, display)
+        answers = {name: [answer.text for answer in given] for name, given in drawn.items()}
         work = pick_best if run.method == "best_of" else make_pairs
         made, record = work(run, shelf, samples, answers, display)
         write_samples(file, tuple(made))
-        record |= {"step": run.step, "method": run.method, "from": run.parent, "on": list(run.on)}
+        num_cut = sum(answer.finish_reason == CUT for given in drawn.values() for answer in given)
+        if num_cut:
+            record["sentence"] += f" {num_cut:,} drawn answers reached max_new_tokens and count as ending there."
+        record |= {"step": run.step, "method": run.method, "from": run.parent, "on": list(run.on), "num_cut": num_cut}
+        record.setdefault("stopped", False)
         write_file(record_file(out, run.name), canonical_json(record))
-        write_manifest(manifest, [file, record_file(out, run.name)], made_from=made_from)
+        files = [file, record_file(out, run.name), out / "drawn" / f"{run.name}.duels.jsonl"]
+        write_manifest(manifest, [made for made in files if made.exists()], made_from=made_from)
         display.say(f"{run.name}: {record['sentence']}")
     if accelerator is not None:
         accelerator.wait_for_everyone()
@@ -161,48 +188,65 @@ def _take_over(run: StepRun, prepared: Prepared, file: Path) -> None:
         del prepared.rendered[key]
 
 
+def _without_accept(made_from: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what may change in a directory: then a set is made again, of the same answers."""
+    return {name: value for name, value in made_from.items() if name != "accept"}
+
+
 def _origin(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, str]:
     """Say what a step's rows are made from: who answered, what, how, and who judged."""
     from sightline.generation.critique import PROMPT_SHA256
+    from sightline.runner.judging import local_identity
     from sightline.runner.metrics import judge_origin, metric_of, metric_origins
 
     study, step = shelf.prepared.study, step_that_makes(shelf.prepared.study, run)
     judge = step.judge if isinstance(step, Critique) else step.by
-    depends = {f"parent/{key}": value for key, value in shelf.identity(run.parent).items()}
+    depends = _drawn_from(run, shelf, hashes) | {"settings/judge": judge}
+    if isinstance(step, Critique):
+        depends["accept"] = study.accept.get(AT_CHANCE, "")
     if judge in study.judges:
         depends |= judge_origin(judge, study.judges[judge], study.folder)
+        if (base := study.judges[judge].base) is not None:
+            depends |= {f"judge/{key}": value for key, value in local_identity(base, shelf).items()}
     elif judge != "self" and not is_model(study, judge):
         depends |= metric_origins([metric_of(study, judge)], study.folder)
     else:
         depends["prompt"] = PROMPT_SHA256
-        depends |= {f"judge/{key}": value for key, value in shelf.identity(judge_model(run, shelf)).items()}
+        depends |= {f"judge/{key}": value for key, value in shelf.identity(judge_model(study, run)).items()}
+    return depends
+
+
+def _drawn_from(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Say what a step's drawn answers are made from."""
+    study, step = shelf.prepared.study, step_that_makes(shelf.prepared.study, run)
+    settings = step.model_dump(mode="json", exclude={"judge", "by", "max_new_tokens"})
     return {
-        **depends,
+        **{f"parent/{key}": value for key, value in shelf.identity(run.parent).items()},
         **{f"data/{name}": hashes[name] for name in run.on},
-        **{f"settings/{name}": str(value) for name, value in step.model_dump(mode="json").items()},
+        **{f"settings/{name}": str(value) for name, value in settings.items()},
         "settings/max_new_tokens": str(step.max_new_tokens or study.evaluate.max_new_tokens),
         "wording": repr(wording_of(shelf.prepared.plan, AS_TRAINED)),
         "seed": str(run.seed or 0),
     }
 
 
-def judge_model(run: StepRun, shelf: Shelf) -> str:
+def judge_model(study: Study, run: StepRun) -> str:
     """Name the model that judges a critique: the one that answered, or another one, of the run's seed if it has one."""
-    step = step_that_makes(shelf.prepared.study, run)
-    assert isinstance(step, Critique)
+    step = step_that_makes(study, run)
+    assert isinstance(step, Critique), "best_of is judged by metrics"
     if step.judge == "self":
         return run.parent
-    seeded = f"{step.judge}@{run.seed}"
-    return seeded if any(other.name == seeded for other in shelf.prepared.plan.runs) else step.judge
+    names = {other.name for other in plan_study(study).runs}
+    return f"{step.judge}@{run.seed}" if f"{step.judge}@{run.seed}" in names else step.judge
 
 
 def draw_answers(
-    run: StepRun, shelf: Shelf, samples: Sequence[Sample], made_from: Mapping[str, str], display: Display
-) -> dict[str, list[str]]:
+    run: StepRun, shelf: Shelf, samples: Sequence[Sample], hashes: Mapping[str, str], display: Display
+) -> dict[str, list[Answer]]:
     """Draw the step's answers, or go on with what an interrupted start has drawn.
 
     Returns:
-        the texts for each sample, in the order in which they were drawn.
+        the answers to each sample, in the order in which they were drawn.
     """
     from sightline.generation.answering import Wording, answer_samples, read_partial, write_answers
     from sightline.generation.sampling import Decoding
@@ -215,6 +259,7 @@ def draw_answers(
         samples=step.samples,
         seed=run.seed or 0,
     )
+    made_from = _drawn_from(run, shelf, hashes)
     path = shelf.out / "drawn" / f"{run.name}.jsonl"
     manifest = path.with_name(f"{run.name}.{MANIFEST}")
     if not is_finished(manifest, made_from=made_from):
@@ -235,9 +280,9 @@ def draw_answers(
                     yield row
 
             write_answers(path, rows(), order={(run.name, sample.id): n for n, sample in enumerate(samples)})
-        write_manifest(manifest, [path], made_from=made_from)
         started.unlink()
-    texts: dict[str, list[str]] = {sample.id: [] for sample in samples}
+        write_manifest(manifest, [path], made_from=made_from)
+    drawn: dict[str, list[Answer]] = {sample.id: [] for sample in samples}
     for row in read_jsonl(path):
-        texts[row["sample_id"]].append(Answer(**row).text)
-    return texts
+        drawn[row["sample_id"]].append(Answer(**row))
+    return drawn

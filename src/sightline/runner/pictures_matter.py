@@ -83,7 +83,11 @@ def write_pictures_matter(out: Path) -> None:
     if not study.evaluate.pictures_matter:
         (out / FILE).unlink(missing_ok=True)
         return
-    plan, metrics, wording = as_carried_out(plan_study(study), out), _metrics(study), next(iter(study.evaluate.prompts))
+    plan, metrics, wording = (
+        as_carried_out(study, plan_study(study), out),
+        _metrics(study),
+        next(iter(study.evaluate.prompts)),
+    )
     sets = read_samples(out, plan.asked, study.evaluate.rows)
     own = read_scores(out, plan.models, metrics)
     entries = []

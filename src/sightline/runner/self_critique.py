@@ -21,7 +21,7 @@ from sightline.records import Sample
 from sightline.runner.best_of import score_drawn
 from sightline.runner.display import Display
 from sightline.runner.judging import open_judge
-from sightline.runner.made_data import judge_model
+from sightline.runner.made_data import AT_CHANCE, judge_model
 from sightline.runner.metrics import metric_of
 from sightline.runner.prepare import common_setting
 from sightline.scoring.judge import Asked
@@ -34,10 +34,6 @@ from sightline.verdict.self_critique import describe_duels
 
 if TYPE_CHECKING:
     from sightline.runner.make import Shelf
-
-AT_CHANCE = "critique-at-chance"
-"""What a study accepts in order to learn from preferences that are no better than chance."""
-
 
 SIGNS: Mapping[Outcome, int] = {"win": 1, "tie": 0, "loss": -1}
 
@@ -71,14 +67,14 @@ def make_pairs(
     elif step.judge != "self" and not is_model(shelf.prepared.study, step.judge):
         preferences, judge = _score(run, metric_of(shelf.prepared.study, step.judge), samples, answers, duels)
     else:
-        name = judge_model(run, shelf)
+        name = judge_model(shelf.prepared.study, run)
         display.say(f"{run.name}: {name} is asked about {len(duels):,} pairs of answers, in both orders")
         system = common_setting(shelf.prepared.plan, "system", None)
         preferences = ask_which(shelf.wear(name), duels, system=None if system is None else str(system))
         judge = {"judge": name, "prompt_sha256": PROMPT_SHA256, "decoding": "the likelier of two letters"}
     told = dict(zip(map(_key, duels), preferences, strict=True))
     pairs = _pairs(run, samples, drawn, told, answers)
-    record = _record(step, drawn, told, num_pairs=len(pairs)) | judge
+    record = _record(step, drawn, told, num_pairs=len(pairs), in_orders="prompt_sha256" in judge) | judge
     accepted = shelf.prepared.study.accept.get(AT_CHANCE, "")
     record["stopped"] = bool(record["at_chance"] and not accepted) or not pairs
     if not pairs:
@@ -124,6 +120,7 @@ def _record(
     told: Mapping[tuple[str, tuple[int, int]], Preference],
     *,
     num_pairs: int,
+    in_orders: bool,
 ) -> dict[str, Any]:
     duels = [
         {
@@ -135,16 +132,24 @@ def _record(
         for one in drawn.values()
         for duel in one.duels
     ]
-    found = describe_duels(duels)
-    return {
-        **found,
+    counts = {
         "num_questions": len(drawn),
         "num_drawn": step.samples * len(drawn),
+        "num_empty": sum(one.num_empty for one in drawn.values()),
         "num_equal": sum(one.num_equal for one in drawn.values()),
         "num_near": sum(one.num_near for one in drawn.values()),
         "num_pairs": num_pairs,
-        "sentence": f"{num_pairs:,} pairs from {len(drawn):,} questions. {found['sentence']}",
     }
+    found = describe_duels(duels)
+    if not in_orders:  # a metric knows no order, and does not judge by chance
+        found = {"num_duels": len(duels), "num_ties": found["num_ties"], "at_chance": False, "sentence": ""}
+    told_of = (
+        f"{num_pairs:,} pairs from {len(drawn):,} questions. Of {counts['num_drawn']:,} answers "
+        f"{counts['num_empty']:,} are empty and {counts['num_equal']:,} repeat another one; {counts['num_near']:,} "
+        f"twos are too alike to compare, and {found['num_ties']:,} of {len(duels):,} others are ties. "
+        f"{found['sentence']}"
+    )
+    return {**found, **counts, "sentence": told_of.strip()}
 
 
 def _row(run: StepRun, duel: Duel, preference: Preference) -> dict[str, Any]:
