@@ -29,6 +29,8 @@ MEMBERS = (
     "steps: {sft: {on: p.train, members: {a: {lora.alpha: 16, epochs: 1}, b: {lora.alpha: 8, epochs: 1}, "
     "c: {lora.alpha: 4, epochs: 1}}}}\n"
 )
+from tiny_studies import sightline_command
+
 EVALUATE = "evaluate: {on: p.test, metrics: [exact_match]}\n"
 COMPARE = "compare: [{model: sft.alpha16-dropout0.05, against: base, margin: 0.2}]\n"
 
@@ -141,3 +143,11 @@ def test_models_asked_in_different_ways_are_not_compared(tmp_path: Path, evaluat
     other = study_of(tmp_path / "other", HEAD + GRID + evaluate)
     with pytest.raises(RefusedError, match=rf"evaluate\.{name} is .* not comparable"):
         compare_runs([f"{one}:base", f"{other}:sft.alpha8-dropout0.1"])
+
+
+def test_a_margin_in_points_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    text = "base: builtin:tiny\ndata: {p: {source: builtin:phantom, images: 6}}\nsteps: {sft: {on: p.train}}\n"
+    text += "evaluate: {on: p.test, metrics: [exact_match]}\ncompare: [{model: sft, margin: 3}]\n"
+    (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
+    ended = sightline_command("check", tmp_path / "study.yaml")
+    assert ended.code == 2 and "exact_match is a rate in [0, 1]; write 0.03 for 3 points" in ended.err

@@ -15,16 +15,21 @@ from sightline.scoring.rubric import load_rubric, rubric_kind
 from sightline.scoring.shr_judge import shr_kind
 from sightline.storage import canonical_json, sha256_of
 from sightline.study import Judge, Study
+from sightline.verdict.compare import refuse_points
 
 
 def metrics_of(study: Study) -> list[Metric]:
     """Find all of a study's metrics, in its order.
 
     Raises:
-        StudyError: no such metric, file or function; or a name that stands for two things.
+        StudyError: no such metric, file or function; a name that stands for two things; a margin in another unit.
         MissingDataError: a judge's rubric is missing.
     """
-    return [metric_of(study, name) for name in study.evaluate.metrics]
+    metrics = {name: metric_of(study, name) for name in study.evaluate.metrics}
+    for question in study.compare:
+        if (metric := metrics.get(question.by or study.evaluate.metrics[0])) is not None:
+            refuse_points(question.margin, metric, question.model, question.against)
+    return list(metrics.values())
 
 
 def metric_of(study: Study, name: str) -> Metric:

@@ -44,6 +44,19 @@ class Comparison:
     margin: float | None = None
 
 
+def refuse_points(margin: float | None, metric: Metric, model: str, against: str) -> None:
+    """Refuse a margin that is no rate where the metric is one.
+
+    Raises:
+        StudyError: naming the question and the margin that is most likely meant.
+    """
+    if margin is not None and metric.unit == "rate" and margin >= 1:
+        raise StudyError(
+            f"compare {model} against {against}: margin {margin:g}, and {metric.name} is a rate in [0, 1]; "
+            f"write {margin / 100:g} for {margin:g} points"
+        )
+
+
 def compare_models(
     *,
     study: str,
@@ -90,12 +103,9 @@ def compare_models(
                 f"compare {comparison.model} against {comparison.against} by {comparison.by!r}: the study measures "
                 f"{', '.join(by_name)}; add it to evaluate.metrics"
             )
-        metric = by_name[comparison.by or metrics[0].name]
-        if comparison.margin is not None and metric.unit == "rate" and comparison.margin >= 1:
-            raise StudyError(
-                f"compare {comparison.model} against {comparison.against}: margin {comparison.margin:g}, and "
-                f"{metric.name} is a rate in [0, 1]; write {comparison.margin / 100:g} for {comparison.margin:g} points"
-            )
+        refuse_points(
+            comparison.margin, by_name[comparison.by or metrics[0].name], comparison.model, comparison.against
+        )
     sets = {name: EvaluationSet.of(rows, (seen or {}).get(name)) for name, rows in samples.items()}
     asked = [
         Asked(each.model, each.against, by_name[each.by or metrics[0].name], data, template, each.margin)
