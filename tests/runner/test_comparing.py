@@ -19,6 +19,7 @@ from sightline.runner.comparing import factorials_of
 from sightline.storage import canonical_json, json_line, write_file
 from sightline.study import load_study, plan_study, refuse_unbuilt
 from sightline.verdict.sentences import SMALLER
+from tiny_studies import sightline_command
 
 HEAD = """\
 base: builtin:tiny
@@ -29,8 +30,6 @@ MEMBERS = (
     "steps: {sft: {on: p.train, members: {a: {lora.alpha: 16, epochs: 1}, b: {lora.alpha: 8, epochs: 1}, "
     "c: {lora.alpha: 4, epochs: 1}}}}\n"
 )
-from tiny_studies import sightline_command
-
 EVALUATE = "evaluate: {on: p.test, metrics: [exact_match]}\n"
 COMPARE = "compare: [{model: sft.alpha16-dropout0.05, against: base, margin: 0.2}]\n"
 
