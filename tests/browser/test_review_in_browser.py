@@ -28,6 +28,24 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 MODELS = {"base": 0.42, "sft.a16": 0.78}
 VERDICTS = ["correct", "incorrect", "cannot_say"]
+# What was judged while the server was away reaches it after it has looked up the queue and before the page has it.
+SENT_WHILE_THE_QUEUE_IS_ON_ITS_WAY = """
+(() => {
+  const ask = window.fetch.bind(window);
+  const waiting = () => Object.keys(localStorage).some((key) => /[0-9]{14}/.test(key));
+  let looked;
+  const lookedUp = new Promise((resolve) => { looked = resolve; });
+  window.fetch = async (address, ...rest) => {
+    if (address === "judgements") await lookedUp;
+    const reply = await ask(address, ...rest);
+    if (address.startsWith("queue")) {
+      looked();
+      while (waiting()) await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    return reply;
+  };
+})();
+"""
 WAITING = "{} not saved yet: the server does not answer; kept in this browser, trying again"
 
 
@@ -184,6 +202,23 @@ def test_twenty_judgements_survive_a_killed_server_and_a_closed_page(browser: sy
         assert len({row["id"] for row in rows}) == 20 and rows[:9] == first
         assert len({(row["sample_id"], *row["answers"]) for row in rows}) == 20
         assert seat.page.evaluate("Object.keys(localStorage).filter(key => /[0-9]{14}/.test(key)).length") == 0
+
+
+def test_what_is_sent_while_the_queue_is_on_its_way_is_not_asked_again(browser: sync_api.Browser, tmp_path: Path) -> None:
+    with running(write_study(tmp_path / "study", models=MODELS)) as server:
+        seat = Seat(browser, server)
+        seat.begin("Ada")
+        server.kill()
+        seat.press(1, 2)
+        seat.status(WAITING.format(2))
+        seat.page.close()
+        server.start()
+        seat.context.add_init_script(SENT_WHILE_THE_QUEUE_IS_ON_ITS_WAY)
+        seat.open()
+        seat.begin("Ada")
+        assert seat.page.locator("#place").inner_text().startswith("3 of ")
+        assert "2 judged" in seat.page.locator("#who").inner_text()
+        assert len(server.stored()) == 2
 
 
 def seat_queue(seat: Seat) -> list[dict]:

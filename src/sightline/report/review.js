@@ -252,6 +252,8 @@
     at("refused").hidden = true;
     reviewer = at("name").value.trim();
     task = chosen;
+    // Before the server is asked: what is sent while it answers is in neither its answer nor here afterwards.
+    const mine = new Map(unsent.all().filter((one) => one.reviewer === reviewer).map((one) => [one.item, one.verdict]));
     const address = `queue?task=${task}&reviewer=${encodeURIComponent(reviewer)}`;
     const reply = await fetch(address).catch(() => null);
     if (!reply || !reply.ok) {
@@ -260,7 +262,6 @@
       return;
     }
     items = (await reply.json()).items;
-    const mine = new Map(unsent.all().filter((one) => one.reviewer === reviewer).map((one) => [one.item, one.verdict]));
     for (const item of items) item.verdict = mine.get(item.item) || item.verdict;
     try {
       localStorage.setItem("sightline-review/name", reviewer);
