@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from arms.watch import CLIP, LEARNING_RATE, Job, Watch, adapter_type
+from models_of_real_shape import LANGUAGE_LINEARS
+
+from arms.watch import ALPHA, CLIP, LEARNING_RATE, RANK, Job, Watch, adapter_type
 
 
 def rows_as_dataset(job: Job) -> Any:
@@ -46,6 +48,21 @@ def arguments(job: Job) -> dict[str, Any]:
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def with_adapter(model: Any, *, bf16: bool) -> dict[str, Any]:
+    """Give a trainer's `model` and `peft_config` for the LoRA adapter that every arm trains.
+
+    Args:
+        model: the base.
+        bf16: keep the adapter in bfloat16; PEFT's default for such a base is float32.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=LANGUAGE_LINEARS)
+    if bf16:
+        return {"model": get_peft_model(model, lora, autocast_adapter_dtype=False), "peft_config": None}
+    return {"model": model, "peft_config": lora}
 
 
 def clock(watch: Watch, notes: dict[str, Any]) -> Any:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from models_of_real_shape import LANGUAGE_LINEARS, build_model
+from models_of_real_shape import build_model
 
-from arms.hf_trainer import arguments, run
-from arms.watch import ALPHA, BETA, RANK, Job, Watch
+from arms.hf_trainer import arguments, run, with_adapter
+from arms.watch import BETA, Job, Watch
 
 
 def train(
@@ -27,16 +27,12 @@ def train(
         workers: processes that prepare batches.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import AutoProcessor
     from trl import DPOConfig, DPOTrainer
 
-    lora = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=LANGUAGE_LINEARS)
     model = build_model(job.folder, device="cuda" if torch.cuda.is_available() else "cpu")
-    if bf16_adapters:
-        model = get_peft_model(model, lora, autocast_adapter_dtype=False)
     trainer = DPOTrainer(
-        model=model,
+        **with_adapter(model, bf16=bf16_adapters),
         args=DPOConfig(
             **arguments(job),
             beta=BETA,
@@ -47,7 +43,6 @@ def train(
         ),
         train_dataset=pairs_as_dataset(job),
         processing_class=AutoProcessor.from_pretrained(job.folder),
-        peft_config=None if bf16_adapters else lora,
     )
     return run(trainer, watch)
 

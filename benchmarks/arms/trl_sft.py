@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from models_of_real_shape import LANGUAGE_LINEARS, build_model
+from models_of_real_shape import build_model
 
-from arms.hf_trainer import arguments, rows_as_dataset, run
-from arms.watch import ALPHA, RANK, Job, Watch
+from arms.hf_trainer import arguments, rows_as_dataset, run, with_adapter
+from arms.watch import Job, Watch
 
 
 def train(
@@ -32,7 +32,6 @@ def train(
         workers: processes that prepare batches.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
     from trl import SFTConfig, SFTTrainer
 
@@ -53,11 +52,8 @@ def train(
         )
     else:
         model = build_model(job.folder, device=device)
-    lora = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=LANGUAGE_LINEARS)
-    if bf16_adapters:
-        model = get_peft_model(model, lora, autocast_adapter_dtype=False)
     trainer = SFTTrainer(
-        model=model,
+        **with_adapter(model, bf16=bf16_adapters),
         args=SFTConfig(
             **arguments(job),
             max_length=None,
@@ -68,7 +64,6 @@ def train(
         ),
         train_dataset=rows_as_dataset(job),
         processing_class=processor,
-        peft_config=None if bf16_adapters else lora,
         data_collator=Conversations(processor) if job.merged else None,
     )
     return run(trainer, watch)

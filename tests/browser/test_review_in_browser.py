@@ -204,7 +204,7 @@ def test_twenty_judgements_survive_a_killed_server_and_a_closed_page(browser: sy
         assert seat.page.evaluate("Object.keys(localStorage).filter(key => /[0-9]{14}/.test(key)).length") == 0
 
 
-def test_what_is_sent_while_the_queue_is_on_its_way_is_not_asked_again(browser: sync_api.Browser, tmp_path: Path) -> None:
+def test_what_is_sent_while_the_queue_is_fetched_is_not_asked_again(browser: sync_api.Browser, tmp_path: Path) -> None:
     with running(write_study(tmp_path / "study", models=MODELS)) as server:
         seat = Seat(browser, server)
         seat.begin("Ada")

@@ -30,6 +30,7 @@ steps:
     {method: critique, from: sft, on: phantom.train, rows: 24, samples: 3, temperature: 3.0, max_new_tokens: 6,
      judge: JUDGE}
   best: {method: best_of, from: sft, on: phantom.train, by: token_f1, rows: 12, samples: 3, max_new_tokens: 6}
+  again: {method: best_of, from: sft, on: best, by: token_f1, samples: 2, max_new_tokens: 6}
   dpo: {method: dpo, from: sft, on: pairs, max_steps: 2, batch_size: 3}
   more: {method: sft, from: sft, on: best, max_steps: 2, batch_size: 3}
 judges:
@@ -104,6 +105,13 @@ def test_the_best_of_several_is_learnt(judged: tuple[Path, Path]) -> None:
     for row in rows:
         assert row["answer"] == answers[row["id"], int(row["tags"]["chosen_k"])]
         assert float(row["tags"]["score"]) > 0
+
+
+def test_made_rows_can_be_asked_about_again(judged: tuple[Path, Path]) -> None:
+    _, out = judged
+    asked = {row["id"]: row["answer"] for row in read_jsonl(out / "data" / "best.jsonl")}
+    assert {row["sample_id"] for row in read_jsonl(out / "drawn" / "again.jsonl")} == asked.keys()
+    assert 0 < len(read_jsonl(out / "data" / "again.jsonl")) <= len(asked) < 12
 
 
 def test_how_it_went_is_in_the_comparison(judged: tuple[Path, Path]) -> None:

@@ -238,6 +238,23 @@ def write_answers(path: Path, rows: Iterator[list[Answer]], *, order: Mapping[tu
     part.unlink()
 
 
+def begin_answers(path: Path, made_from: Mapping[str, str]) -> Path:
+    """Drop what an interrupted run left if it was made from something else; what belongs is read by `read_partial`.
+
+    Args:
+        path: where the answers are to be.
+        made_from: what they depend on.
+
+    Returns:
+        The file that says so, to be removed once the answers are there.
+    """
+    started = path.with_name(f"{path.name}.started")
+    if not started.exists() or json.loads(started.read_text(encoding="utf-8")) != dict(made_from):
+        path.with_name(f"{path.name}.part").unlink(missing_ok=True)
+        write_file(started, json.dumps(dict(made_from)))
+    return started
+
+
 def read_partial(path: Path) -> list[Answer]:
     """Read the answers an interrupted run left, cutting off a torn last line."""
     part = path.with_name(path.name + ".part")

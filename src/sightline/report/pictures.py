@@ -70,7 +70,8 @@ def thumbnails(pictures: Iterable[Picture], directory: Path) -> dict[str, Thumbn
     return found
 
 
-def _readable_path(picture: Picture, directory: Path) -> Path | None:
+def readable_path(picture: Picture, directory: Path) -> Path | None:
+    """Say where a study's picture lies, if it may be read: a relative path may not lead out of its directory."""
     if picture.path is None:
         return None
     path = Path(picture.path)
@@ -96,7 +97,7 @@ def thumbnail(picture: Picture, directory: Path, *, key: str, longest: int = SID
     """
     from PIL import Image
 
-    source = picture.content or _readable_path(picture, directory)
+    source = picture.content or readable_path(picture, directory)
     if source is None:
         return None
     try:

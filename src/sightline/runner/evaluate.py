@@ -6,7 +6,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from sightline.generation.answering import Wording, answer_samples, read_partial, reference_nll, write_answers
+from sightline.generation.answering import (
+    Wording,
+    answer_samples,
+    begin_answers,
+    read_partial,
+    reference_nll,
+    write_answers,
+)
 from sightline.generation.sampling import Decoding
 from sightline.records import Answer, Score, to_json
 from sightline.runner.display import Display
@@ -70,11 +77,7 @@ def _answer(
 ) -> None:
     plan = shelf.prepared.plan
     sets = {name: shelf.prepared.asked(name) for name in plan.asked}
-    # What an interrupted run left belongs to it only if it asked the same.
-    started = path.with_name(f"{path.name}.started")
-    if not started.exists() or json.loads(started.read_text(encoding="utf-8")) != dict(asked):
-        path.with_name(f"{path.name}.part").unlink(missing_ok=True)
-        write_file(started, json.dumps(asked))
+    started = begin_answers(path, asked)
     loaded = shelf.wear(model)
     done: dict[tuple[str, str], dict[tuple[str, int], Answer]] = {}
     for answer in read_partial(path):

@@ -68,7 +68,7 @@ def lost_runs(study: Study, plan: Plan, out: Path) -> set[str]:
     stopped = {name for name, record in read_records(out, plan).items() if record["stopped"]}
     lost = set(stopped)
     for run in plan.runs:  # each after what it depends on
-        judge = {judge_model(study, run)} if run.method == "critique" else set()
+        judge = {judge_model(study, plan, run)} if run.method == "critique" else set()
         if lost.intersection((*run.parents, *run.on, *run.validation, *judge)):
             lost.add(run.name)
     return lost - stopped
@@ -212,7 +212,8 @@ def _origin(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, 
         depends |= metric_origins([metric_of(study, judge)], study.folder)
     else:
         depends["prompt"] = PROMPT_SHA256
-        depends |= {f"judge/{key}": value for key, value in shelf.identity(judge_model(study, run)).items()}
+        judge_name = judge_model(study, shelf.prepared.plan, run)
+        depends |= {f"judge/{key}": value for key, value in shelf.identity(judge_name).items()}
     return depends
 
 
@@ -230,14 +231,14 @@ def _drawn_from(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[s
     }
 
 
-def judge_model(study: Study, run: StepRun) -> str:
+def judge_model(study: Study, plan: Plan, run: StepRun) -> str:
     """Name the model that judges a critique: the one that answered, or another one, of the run's seed if it has one."""
     step = step_that_makes(study, run)
     assert isinstance(step, Critique), "best_of is judged by metrics"
     if step.judge == "self":
         return run.parent
-    names = {other.name for other in plan_study(study).runs}
-    return f"{step.judge}@{run.seed}" if f"{step.judge}@{run.seed}" in names else step.judge
+    seeded = f"{step.judge}@{run.seed}"
+    return seeded if any(other.name == seeded for other in plan.runs) else step.judge
 
 
 def draw_answers(
@@ -248,7 +249,7 @@ def draw_answers(
     Returns:
         the answers to each sample, in the order in which they were drawn.
     """
-    from sightline.generation.answering import Wording, answer_samples, read_partial, write_answers
+    from sightline.generation.answering import Wording, answer_samples, begin_answers, read_partial, write_answers
     from sightline.generation.sampling import Decoding
 
     step = step_that_makes(shelf.prepared.study, run)
@@ -263,10 +264,7 @@ def draw_answers(
     path = shelf.out / "drawn" / f"{run.name}.jsonl"
     manifest = path.with_name(f"{run.name}.{MANIFEST}")
     if not is_finished(manifest, made_from=made_from):
-        started = path.with_name(f"{path.name}.started")
-        if not started.exists() or json.loads(started.read_text(encoding="utf-8")) != dict(made_from):
-            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
-            write_file(started, canonical_json(dict(made_from)))
+        started = begin_answers(path, made_from)
         done = {(answer.sample_id, answer.k): answer for answer in read_partial(path)}
         loaded, (text, system) = shelf.wear(run.parent), wording_of(shelf.prepared.plan, AS_TRAINED)
         wording = Wording(text=text, system=system)

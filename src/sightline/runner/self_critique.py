@@ -67,7 +67,7 @@ def make_pairs(
     elif step.judge != "self" and not is_model(shelf.prepared.study, step.judge):
         preferences, judge = _score(run, metric_of(shelf.prepared.study, step.judge), samples, answers, duels)
     else:
-        name = judge_model(shelf.prepared.study, run)
+        name = judge_model(shelf.prepared.study, shelf.prepared.plan, run)
         display.say(f"{run.name}: {name} is asked about {len(duels):,} pairs of answers, in both orders")
         system = common_setting(shelf.prepared.plan, "system", None)
         preferences = ask_which(shelf.wear(name), duels, system=None if system is None else str(system))

@@ -28,6 +28,7 @@ from sightline.data.pictures import open_picture
 from sightline.errors import DataError, MissingDataError, SightlineError, StudyError
 from sightline.records import Picture, Sample
 from sightline.report.page import render_page
+from sightline.report.pictures import readable_path
 from sightline.report.reading import read_study
 from sightline.report.wording import clean, shortened
 from sightline.serving.judgements import FOLDER, VERDICTS, Judgements, Task, reviewer_name, what_reviewers_say
@@ -194,11 +195,10 @@ class Review:
         if picture is None:
             return None
         if picture.path is not None:
-            inside = (self.directory / picture.path).resolve()
-            # A study handed on by somebody else must not show its reviewers other files of this machine.
-            if not Path(picture.path).is_absolute() and not inside.is_relative_to(self.directory.resolve()):
+            path = readable_path(picture, self.directory)
+            if path is None:
                 return None
-            picture = replace(picture, path=str(inside))
+            picture = replace(picture, path=str(path))
         try:
             image = open_picture(picture)
         except DataError:
