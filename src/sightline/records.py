@@ -211,10 +211,12 @@ class RunRecord:
         study: the study's name.
         study_sha256: hash of the resolved study.
         versions: package name to version, python and sightline included.
-        hardware: accelerator or processor, cores, threads, memory in GiB.
-        seconds: step name to wall-clock seconds.
+        hardware: accelerator or processor, cores, threads, precision, and whose memory `peak_memory_gib` is:
+            `peak_memory_kind`, the accelerator's or this process's.
+        seconds: what was done to wall-clock seconds: `train MODEL`, `evaluate MODEL`, `judge JUDGE`, ...
         data_sha256: data set name to the hash of its rows.
         notes: what the reader should know, such as faults the study accepted and why.
+        peak_memory_gib: what was trained, answered and judged, named as in `seconds`, to the most memory meanwhile.
     """
 
     study: str
@@ -224,6 +226,7 @@ class RunRecord:
     seconds: Mapping[str, float]
     data_sha256: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    peak_memory_gib: Mapping[str, float] = field(default_factory=dict)
 
 
 def to_json(record: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from sightline.records import RunRecord, to_json
 from sightline.report.build import build_report
 from sightline.runner.beside import stand_beside
 from sightline.runner.check import accept, check_prepared
+from sightline.runner.clock import Clock
 from sightline.runner.comparing import factorials_of, read_seen
 from sightline.runner.display import Display
 from sightline.runner.judges import carry_out_judge, judge_families, refuse_judges
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
     from sightline.runner.make import Shelf
 
 PACKAGES = ("sightline", "torch", "transformers", "peft", "accelerate", "datasets", "numpy", "pillow")
-
-COMPUTED = ("train ", "evaluate ", "judge ")
-"""How the clock's names of what a budget pays for begin."""
 
 
 def run_study(study: Study, out: Path, *, until: str | None = None, display: Display | None = None) -> Path:
@@ -84,7 +81,7 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
     if accelerator is not None and study.budget.gpu_hours is not None:
         raise StudyError("budget.gpu_hours with several processes is not built yet; remove it from the study")
     with _only_one(out) if is_main else contextlib.nullcontext():
-        clock = _Clock(out / "seconds.json" if is_main else None)
+        clock = Clock(out / "spent.json" if is_main else None)
         with clock.measure("data"):
             prepared, family = prepare(study)
             refuse_judges(prepared, out)
@@ -115,11 +112,13 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
         if is_main:  # only now: a run that is refused leaves the record of an earlier one alone
             _record_start(out, prepared, findings)
         last = next((run.name for run in reversed(plan.runs) if run.step == until), None)
+        lost = lost_runs(study, plan, out)
         for run in plan.runs:
-            if run.name not in lost_runs(study, plan, out):
+            if run.name not in lost:
                 with clock.measure(f"train {run.name}") as work:
                     if run.method in MAKES_DATA:
                         work.done = make_data(run, shelf, hashes, display, accelerator)
+                        lost = lost_runs(study, plan, out)
                         spend()
                     else:
                         work.done = make_model(run, shelf, hashes, display, spend, accelerator)
@@ -135,7 +134,7 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
                         work.done = ask_without_pictures(model, shelf, display) or work.done
             for name, judge in judges_asked(study).items():
                 spend()
-                if judge.kind == "pairwise" and judge.against in lost_runs(study, plan, out):
+                if judge.kind == "pairwise" and judge.against in lost:
                     display.say(f"warning: {name} is not asked: {judge.against}, which it compares with, was not made")
                     continue
                 with clock.measure(f"judge {name}") as work:
@@ -143,7 +142,7 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
             with clock.measure("compare"):
                 write_file(out / "compare.json", canonical_json(compare_directory(out)))
                 write_pictures_matter(out)
-            _record_run(out, shelf, hashes, clock.seconds)
+            _record_run(out, shelf, hashes, clock)
             build_report(out)
         if accelerator is not None:
             accelerator.wait_for_everyone()
@@ -256,10 +255,13 @@ def _record_start(out: Path, prepared: Prepared, findings: list[Finding]) -> Non
     write_file(out / "checks.json", canonical_json([dataclasses.asdict(finding) for finding in findings]))
 
 
-def _record_run(out: Path, shelf: Shelf, hashes: Mapping[str, str], seconds: Mapping[str, float]) -> None:
+def _record_run(out: Path, shelf: Shelf, hashes: Mapping[str, str], clock: Clock) -> None:
     import torch
 
     from sightline.models.loading import base_identity
+
+    def rounded(values: Mapping[str, float]) -> dict[str, float]:
+        return {name: round(value, 3) for name, value in values.items()}
 
     study = shelf.prepared.study
     versions = {"python": platform.python_version(), "base": base_identity(model_location(study, study.base))}
@@ -272,6 +274,7 @@ def _record_run(out: Path, shelf: Shelf, hashes: Mapping[str, str], seconds: Map
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "precision": shelf.used_precision,
+        "peak_memory_kind": "accelerator" if torch.cuda.is_available() else "process",
     }
     if not shelf.has_loaded:  # nothing was computed this time: the numbers are from where they were made
         with contextlib.suppress(OSError, ValueError, KeyError):
@@ -281,14 +284,15 @@ def _record_run(out: Path, shelf: Shelf, hashes: Mapping[str, str], seconds: Map
         study_sha256=study_sha256(study),
         versions=versions,
         hardware=hardware,
-        seconds={name: round(value, 3) for name, value in seconds.items()},
+        seconds=rounded(clock.seconds),
+        peak_memory_gib=rounded(clock.peak_memory_gib),
         data_sha256=dict(hashes),
         notes=tuple(_accepted_notes(out)),
     )
     write_file(out / "run.json", canonical_json(to_json(record)))
 
 
-def _spend(limit: float | None, accelerator: Accelerator | None, clock: _Clock) -> None:
+def _spend(limit: float | None, accelerator: Accelerator | None, clock: Clock) -> None:
     """Stop where the study's budget ends; all that is finished is kept.
 
     Raises:
@@ -302,51 +306,6 @@ def _spend(limit: float | None, accelerator: Accelerator | None, clock: _Clock) 
             f"budget.gpu_hours = {limit:g} is used up ({hours:.3g} hours); "
             "what is finished is kept: raise it, and the same command goes on from here"
         )
-
-
-class _Work:
-    """Whether a step had anything left to do."""
-
-    done: bool | None = None
-
-
-class _Clock:
-    """Seconds by step, over all the times a study was started.
-
-    A step that says it did work adds up; one that does not know is counted the first time only. So a study that is
-    finished stays byte for byte as it is, however often it is started.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.began: float | None = None
-        self.seconds: dict[str, float] = {}
-        if path is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self.seconds = json.loads(path.read_text(encoding="utf-8"))
-
-    def used(self) -> float:
-        """Seconds of training, answering and judging so far, the step under way included."""
-        now = 0.0 if self.began is None else time.perf_counter() - self.began
-        return now + sum(value for name, value in self.seconds.items() if name.startswith(COMPUTED))
-
-    @contextlib.contextmanager
-    def measure(self, name: str) -> Iterator[_Work]:
-        self.began = time.perf_counter()
-        work = _Work()
-        try:
-            yield work
-        except BaseException:
-            work.done = name.startswith(COMPUTED)
-            raise
-        finally:
-            seconds = time.perf_counter() - self.began
-            self.began = None
-            if work.done or (work.done is None and name not in self.seconds):
-                self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-                if self.path is not None:
-                    with contextlib.suppress(OSError):
-                        write_file(self.path, json.dumps(self.seconds))
 
 
 def _several_processes() -> Accelerator | None:
