@@ -40,7 +40,12 @@ class Ended:
 
 
 def sightline_command(*arguments: object) -> Ended:
-    """Call the command line as a shell would, without paying for another interpreter."""
+    """Call the command line as a shell would, without paying for another interpreter.
+
+    Figures take longest of all that a small study does, and few tests look at them: those say --figures.
+    """
+    if arguments[0] == "run" and "--figures" not in arguments:
+        arguments = (*arguments, "--no-figures")
     out, err = io.StringIO(), io.StringIO()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     code: object = 0

@@ -31,7 +31,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_second_run_loads_nothing_and_changes_no_byte(small_folder: Path, small_study: Path) -> None:
     before = contents(small_study)
     assert len(before) > 15
-    ended = sightline_command("run", small_folder / "small.yaml", "--out", small_study)
+    ended = sightline_command("run", small_folder / "small.yaml", "--out", small_study, "--figures")
     assert (ended.code, ended.out) == (0, f"{small_study / 'report.html'}\n")
     assert "sft: finished earlier" in ended.err
     assert contents(small_study) == before

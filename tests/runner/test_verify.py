@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from judge_server import JudgeServer, prompt_of, serve_judge
 from sightline.cli import app
 from sightline.errors import CorruptError, MissingDataError
+from sightline.report.build import build_report
 from sightline.runner import run_study
 from sightline.runner.verify import Verification, render_verification, verify_report
 from sightline.storage import MANIFEST, read_jsonl, sha256_of
@@ -34,8 +35,16 @@ compare: [{model: sft, against: base}]
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verified")
     (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
-    run_study(load_study(folder / "study.yaml"), folder / "out")
+    run_study(load_study(folder / "study.yaml"), folder / "out", with_figures=False)
     return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def drawn(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same study with its figures."""
+    copy = Path(shutil.copytree(finished, tmp_path_factory.mktemp("drawn") / "out"))
+    build_report(copy)
+    return copy
 
 
 @pytest.fixture
@@ -116,7 +125,8 @@ def test_an_empty_part_may_be_missing_and_no_other(copy: Path):
     assert [(one.place, one.stored) for one in verify_report(copy).found] == [("alpha", "nothing")]
 
 
-def test_a_changed_number_of_a_table_the_page_or_a_figure_is_named(copy: Path):
+def test_a_changed_number_of_a_table_the_page_or_a_figure_is_named(drawn: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(drawn, tmp_path / "out"))
     table = copy / "tables" / "results.csv"
     lines = table.read_text(encoding="utf-8").split("\n")
     cells = lines[1].split(",")
@@ -136,7 +146,8 @@ def test_a_changed_number_of_a_table_the_page_or_a_figure_is_named(copy: Path):
     }
 
 
-def test_a_figure_of_another_matplotlib_is_not_called_wrong(copy: Path):
+def test_a_figure_of_another_matplotlib_is_not_called_wrong(drawn: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(drawn, tmp_path / "out"))
     figure = copy / "figures" / "stated.svg"
     text = figure.read_text(encoding="utf-8")
     figure.write_text(re.sub(r"Matplotlib [\d.]+", "Matplotlib 3.0.0", text), encoding="utf-8")
@@ -185,7 +196,7 @@ def _reply(body: dict[str, Any]) -> str:
 def test_a_judges_scores_follow_from_its_stored_words(tmp_path: Path):
     with serve_judge(JudgeServer(judge=_reply)) as server:
         (tmp_path / "study.yaml").write_text(JUDGED.replace("ADDRESS", server.address), encoding="utf-8")
-        run_study(load_study(tmp_path / "study.yaml"), tmp_path / "out")
+        run_study(load_study(tmp_path / "study.yaml"), tmp_path / "out", with_figures=False)
     out = tmp_path / "out"
     found = verify_report(out)  # the judge is gone: nobody is asked
     assert found.holds, found.found

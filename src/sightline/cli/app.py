@@ -33,6 +33,7 @@ app.add_typer(adapter, name="adapter")
 
 StudyFile = Annotated[Path, typer.Argument(help="A study file, or a study's directory.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key, e.g. --set steps.sft.epochs=1.")]
+Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Whether the report's figures/ is drawn.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import AsJson, app, print_json
+from sightline.cli.app import AsJson, Figures, app, print_json
 from sightline.errors import RefusedError
 
 
@@ -106,13 +106,14 @@ def report(
     directory: Annotated[Path, typer.Argument(help="A study's directory.")],
     verify: Annotated[bool, typer.Option("--verify", help="Work every number out again; write nothing.")] = False,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Whether pictures go into the report.")] = True,
+    figures: Figures = True,
     as_json: AsJson = False,
 ) -> None:
     """Write a study's report anew, or say whether it still holds."""
     if not verify:
         from sightline.report.build import build_report
 
-        path = build_report(directory, with_images=images)
+        path = build_report(directory, with_images=images, with_figures=figures)
         if as_json:
             print_json({"report": str(path)})
         else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.app import AsJson, Overrides, StudyFile, app, missing_extra, print_json
+from sightline.cli.app import AsJson, Figures, Overrides, StudyFile, app, missing_extra, print_json
 from sightline.errors import SightlineError, StudyError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def run(
     set_: Overrides = None,
     smoke: Annotated[bool, typer.Option(help="The built-in model and data in place of the study's, in small.")] = False,
     until: Annotated[str | None, typer.Option(help="Stop after this step.")] = None,
+    figures: Figures = True,
     dry_run: Annotated[
         bool, typer.Option(help="Print the resolved study, what it would do and what it needs.")
     ] = False,
@@ -78,7 +79,8 @@ def run(
     # A study's own directory is carried on where it lies.
     own = study if study.is_dir() and not smoke else None
     folder = out or own or Path("studies") / loaded.name
-    report = run_study(loaded, folder, until=until, display=Display(quiet=as_json) if as_json else None)
+    display = Display(quiet=as_json) if as_json else None
+    report = run_study(loaded, folder, until=until, with_figures=figures, display=display)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # under torchrun, one process speaks
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def build_report(directory: Path, *, with_images: bool = True, with_figures: boo
     Args:
         directory: a study directory; every file but compare.json may be missing.
         with_images: whether small copies of the pictures are embedded, and the pictures linked.
-        with_figures: whether figures/ is drawn, which takes longest.
+        with_figures: whether figures/ is drawn, which takes longest; if not, that of an earlier report is removed.
 
     Returns:
         The path of report.html; report.md, figures/, tables/ and model_cards/ lie beside it.
@@ -32,6 +33,8 @@ def build_report(directory: Path, *, with_images: bool = True, with_figures: boo
     """
     directory = Path(directory)
     files = report_files(directory, with_images=with_images, with_figures=with_figures)
+    if not with_figures:
+        shutil.rmtree(directory / "figures", ignore_errors=True)
     for name, content in files.items():
         write_file(directory / name, content)
     return directory / "report.html"

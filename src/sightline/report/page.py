@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from sightline.report.wording import clean, shortened
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def package_text(name: str) -> str:
@@ -40,17 +44,7 @@ def render_page(
     Returns:
         One HTML document that needs no other file.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FunctionLoader(package_text),
-        autoescape=True,
-        finalize=_shown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(shortened=shortened, **(functions or {}))
+    environment = _environment(tuple((functions or {}).items()))
     style = "".join(map(package_text, ("style.css", *styles, "figures.css")))
     code = package_text(script) if script else ""
     return environment.get_template(template).render(
@@ -61,6 +55,22 @@ def render_page(
         script_source=_hash_source(code) if script else "none",
         **values,
     )
+
+
+@functools.cache  # which keeps what it has compiled
+def _environment(functions: tuple[tuple[str, Callable[..., Any]], ...]) -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(package_text),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(shortened=shortened, **dict(functions))
+    return environment
 
 
 def _shown(value: Any) -> Any:

@@ -54,13 +54,16 @@ if TYPE_CHECKING:
 PACKAGES = ("sightline", "torch", "transformers", "peft", "accelerate", "datasets", "numpy", "pillow")
 
 
-def run_study(study: Study, out: Path, *, until: str | None = None, display: Display | None = None) -> Path:
+def run_study(
+    study: Study, out: Path, *, until: str | None = None, with_figures: bool = True, display: Display | None = None
+) -> Path:
     """Carry a study out; what is finished is kept, what was interrupted goes on.
 
     Args:
         study: what is asked.
         out: its directory; made when absent.
         until: stop after this step's models are made.
+        with_figures: whether the report's figures/ is drawn, which takes seconds.
         display: where progress is shown.
 
     Returns:
@@ -143,7 +146,7 @@ def run_study(study: Study, out: Path, *, until: str | None = None, display: Dis
                 write_file(out / "compare.json", canonical_json(compare_directory(out)))
                 write_pictures_matter(out)
             _record_run(out, shelf, hashes, clock)
-            build_report(out)
+            build_report(out, with_figures=with_figures)
         if accelerator is not None:
             accelerator.wait_for_everyone()
     return out / "report.html"

@@ -261,7 +261,8 @@ def _walk(
 def _check_report(directory: Path, found: Verification) -> None:
     """Make the report again and hold it against the one that is there."""
     page = (directory / "report.html").read_bytes()
-    again = report_files(directory, with_images=b"data:image/" in page)
+    has_figures = (directory / "figures").is_dir()
+    again = report_files(directory, with_images=b"data:image/" in page, with_figures=has_figures)
     for name, content in again.items():
         path = directory / name
         found.num_compared += 1
