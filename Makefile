@@ -19,7 +19,7 @@ WORKERS ?= 2
 # The stamp's name changes with whatever decides what is installed, so an unchanged set-up costs nothing.
 DECIDES := pyproject.toml constraints.txt scripts/install_torch.py
 STAMP := .venv/setup-$(shell { cat $(DECIDES); echo '$(EXTRAS)'; } | cksum | cut -d ' ' -f 1)
-PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --dist loadfile
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

@@ -6,6 +6,7 @@ A rule is a function from a `Source` to sentences, one per fault.
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Source:
     module: str
     text: str
 
-    @property
+    @functools.cached_property
     def tree(self) -> ast.Module:
         return ast.parse(self.text)
 
@@ -86,6 +87,7 @@ def room_of(module: str) -> str:
     return parts[1] if parts[1] in ROOMS else parts[1].partition("_")[0]
 
 
+@functools.cache
 def read(path: Path) -> Source:
     parts = path.relative_to(PACKAGE.parent if path.is_relative_to(PACKAGE) else ROOT).with_suffix("").parts
     return Source(".".join(parts).removesuffix(".__init__"), path.read_text(encoding="utf-8"))

@@ -125,8 +125,8 @@ def completion(text: str | None, finish_reason: str = "stop", **message: Any) ->
 
 
 def prompt_of(body: dict[str, Any]) -> str:
-    """The text of a request."""
-    return body["messages"][0]["content"][-1]["text"]
+    """The text of a request's last turn."""
+    return body["messages"][-1]["content"][-1]["text"]
 
 
 def _handler(server: JudgeServer) -> type[BaseHTTPRequestHandler]:

@@ -150,6 +150,10 @@ class PreferencePair:
         )
 
 
+NO_ANSWER = "failed"
+"""The finish reason where a server was asked and all tries failed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What a model said to one prompt.
@@ -161,8 +165,10 @@ class Answer:
         template: the name of the question's wording ("plain" unless the study names several).
         k: which of several samples of the same prompt.
         text: the answer, special tokens removed, stripped.
-        finish_reason: "stop" (the model ended) or "length" (cut at max_new_tokens).
-        num_tokens: generated tokens, the end token included.
+        finish_reason: "stop" (the model ended), "length" (cut at max_new_tokens), or a server's own word; `NO_ANSWER`
+            where a server gave none, so that the text is empty and scores nothing.
+        num_tokens: generated tokens, the end token included; None where a server did not count them.
+        reason: why there is no answer; None where there is one.
     """
 
     sample_id: str
@@ -171,8 +177,9 @@ class Answer:
     template: str = "plain"
     k: int = 0
     text: str
-    finish_reason: Literal["stop", "length"]
-    num_tokens: int
+    finish_reason: str
+    num_tokens: int | None
+    reason: str | None = None
 
 
 Outcome = Literal["scored", "unparsed", "failed", "not_applicable"]
@@ -230,9 +237,9 @@ class RunRecord:
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """Turn a record into plain JSON values; a picture's bytes are left out, and what only some samples have."""
+    """Turn a record into plain JSON values; a picture's bytes are left out, and what only some records have."""
     plain = dataclasses.asdict(record)
-    for name in ("tokens", "rejected"):
+    for name in ("tokens", "rejected", "reason"):
         if plain.get(name, ...) is None:
             del plain[name]
 

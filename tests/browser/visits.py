@@ -34,6 +34,18 @@ def elsewhere(visit: Visit, path: Path) -> list[str]:
     return [url for url in visit.asked_for if url != path.as_uri() and not url.startswith("data:")]
 
 
+def scroll_through(page: sync_api.Page) -> None:
+    """Bring every part of a page into view once; what is far away is not laid out before."""
+    page.evaluate(
+        """async () => {
+          for (let top = 0; top < document.documentElement.scrollHeight; top += innerHeight) {
+            scrollTo(0, top);
+            await new Promise(requestAnimationFrame);
+          }
+        }"""
+    )
+
+
 def runs_out(page: sync_api.Page, width: int) -> list[str]:
     """What sticks out of the page's right side, but for what scrolls by itself."""
     found = page.evaluate(

@@ -110,7 +110,7 @@ def test_sharing_counts_what_the_trees_save() -> None:
     sequences = [sequence(), sequence(answer=(22, END)), sequence(picture="B")]
     [finding] = check_sharing("d", samples, sequences, row_tokens=100)
     assert finding.evidence == {"logical_tokens": 20, "executed_tokens": 16, "num_rows": 3}
-    assert finding.message.startswith("d: 3 rows on 2 images, 1.5 an image; 20 tokens become 16 (1.2 times fewer)")
+    assert finding.message.startswith("d: 3 rows on 2 images, 1.5 on each; 20 tokens become 16 (1.2 times fewer)")
     [apart] = check_sharing("d", samples, sequences, row_tokens=7)
     assert apart.evidence["executed_tokens"] == 20
 

@@ -10,9 +10,10 @@ from statistics import NormalDist
 import pytest
 
 from lettered_rows import only, sample
+from sightline.checking.findings import Finding
 from sightline.checking.first_loss import check_first_loss
 from sightline.checking.outside import check_destinations, check_licences
-from sightline.checking.power import check_detectable
+from sightline.checking.power import check_detectable, check_enough
 from sightline.checking.resources import (
     ACCELERATOR_RATE,
     FASTEST_RATE,
@@ -102,12 +103,32 @@ def test_the_detectable_difference_of_vqa_rad_s_test_split_is_the_known_one() ->
     assert list(check_detectable("d", rows[:1], by="nll", num_comparisons=1, detectable=by_normal)) == []
 
 
+def test_a_test_set_about_too_few_pictures_for_a_verdict_is_found() -> None:
+    rows = [sample(n, "ABCDE"[n % 5], f"{n}?", "no") for n in range(20)]
+    assert list(check_enough("d.test", rows, least=5)) == []
+    finding = only(check_enough("d.test", rows[:4], least=5))
+    assert (finding.name, finding.severity) == ("few-test-images", "warning")
+    assert finding.message.startswith("d.test: 4 questions are about 4 images; with fewer than 5 images there is no ")
+    assert "share of test in data.d.split" in finding.remedy
+    # One row about two of the pictures makes one group of them.
+    joined = only(check_enough("d.test", [*rows, sample(20, "AB", "same?", "no")], least=5, by="open_recall"))
+    assert "by open_recall, 21 questions are about 5 images (4 independent groups); with fewer" in joined.message
+
+
 @pytest.mark.parametrize(
     ("loss", "severity"), [(10.4, "fault"), (math.nan, "fault"), (10.3, "note"), (0.5, "note"), (0.005, "warning")]
 )
 def test_the_first_loss_is_held_against_a_uniform_guess(loss: float, severity: str) -> None:
     finding = only(check_first_loss("d", "base", loss, num_rows=32, vocabulary_size=32_064))
     assert (finding.name, finding.severity) == ("step-0-loss", severity) and "10.38" in finding.message
+
+
+def test_the_tiny_model_s_first_loss_on_words_it_does_not_know_is_no_fault() -> None:
+    def found(loss: float) -> Finding:
+        return only(check_first_loss("d", "base", loss, num_rows=32, vocabulary_size=2048, is_foreign=True))
+
+    assert (found(7.7).severity, found(7.5).severity, found(math.nan).severity) == ("warning", "note", "fault")
+    assert "none of its numbers mean anything" in found(7.7).message and "real model" in found(7.7).remedy
 
 
 def test_destinations_and_licences_are_said_either_way() -> None:

@@ -11,7 +11,7 @@ from sightline.checking.findings import Finding, refuse_faults
 from sightline.checking.rows import check_answer_types, check_balance, check_problems, check_repeats, check_sizes
 from sightline.data.problems import Problem
 from sightline.errors import CheckFault
-from sightline.records import Message
+from sightline.records import Message, Sample
 
 # --- repeats --------------------------------------------------------------------------------------------------------
 
@@ -57,19 +57,44 @@ def test_the_same_words_after_another_beginning_are_another_question() -> None:
     assert list(check_repeats("d", rows)) == []
 
 
+def pair(row: int, letter: str, chosen: str, rejected: str) -> Sample:
+    return replace(sample(row, letter, "left?", chosen), rejected=rejected)
+
+
+def test_pairs_of_one_question_repeat_each_other_only_if_both_answers_do() -> None:
+    rows = [pair(1, "A", "a", "b"), pair(2, "A", "c", "b"), pair(3, "A", "a", "c"), pair(4, "B", "a", "b")]
+    assert list(check_repeats("d", rows)) == []
+    finding = only(check_repeats("d", [*rows, pair(5, "A", "A", " b"), pair(6, "A", "c", "b")]))
+    assert (finding.name, finding.evidence["rows"]) == (
+        "repeated-rows",
+        [["a.csv:1", "a.csv:5"], ["a.csv:2", "a.csv:6"]],
+    )
+    assert "2 rows repeat another row's picture, question and answers" in finding.message
+
+
+def test_pairs_contradict_each_other_where_one_is_the_other_turned_round() -> None:
+    rows = [pair(1, "A", "a", "b"), pair(2, "A", "c", "b"), pair(3, "A", "b", "a"), pair(4, "A", "d", "d")]
+    finding = only(check_repeats("d", rows))
+    assert (finding.name, finding.evidence["rows"]) == ("contradictory-rows", [["a.csv:1", "a.csv:3"]])
+    assert "1 questions about one picture have pairs that prefer the same answers the other way" in finding.message
+    assert finding.message.endswith("'left?' at a.csv:1: 'a' over 'b' / 'b' over 'a'")
+
+
 # --- sizes and balance ----------------------------------------------------------------------------------------------
 
 
 def test_sizes_count_rows_images_and_answer_types() -> None:
     rows = [
         replace(row, tags={"answer_type": kind})
-        for row, kind in zip(CLEAN, ("closed", "open", "closed", "closed"), strict=True)
+        for row, kind in zip(CLEAN[:3], ("closed", "open", "closed"), strict=True)
     ]
     finding = only(check_sizes("d", rows))
-    assert finding.message == "d: 4 rows on 3 images, 1.33 an image, at most 2; 3 closed, 1 open"
-    expected = {"num_rows": 4, "num_images": 3, "max_per_image": 2, "closed": 3, "open": 1}
+    assert finding.message == "d: 3 rows on 2 images, 1.50 an image, at most 2; 2 closed, 1 open"
+    expected = {"num_rows": 3, "num_images": 2, "max_per_image": 2, "closed": 2, "open": 1}
     assert finding.evidence == expected and finding.severity == "note"
-    assert only(check_sizes("d", CLEAN)).message.endswith("at most 2")
+    # The fourth row is about both pictures, which makes one group of them.
+    joined = only(check_sizes("d", [*CLEAN, sample(5, "C", "left?", "no")]))
+    assert joined.message == "d: 5 rows on 3 images (2 independent groups), 2.50 a group, at most 4"
     assert only(check_sizes("d", [])).evidence["num_rows"] == 0
 
 
@@ -145,9 +170,23 @@ def test_unusable_rows_are_faults_of_two_names_until_they_are_skipped() -> None:
 
 
 def test_no_more_unusable_rows_are_printed_than_a_person_reads() -> None:
-    finding = only(check_problems([problem(row, "bad-json") for row in range(1, 58)], num_rows=99, skipped=False))
+    problems = [replace(problem(row, "bad-json"), remedy=f"y{row}") for row in range(1, 58)]
+    finding = only(check_problems(problems, num_rows=99, skipped=False))
     assert len(finding.message.splitlines()) == 22 and finding.message.endswith("... and 37 more")
     assert finding.evidence["num_rows"] == 57
+
+
+def test_many_rows_without_their_picture_share_a_line() -> None:
+    missing = [
+        replace(problem(row, "missing-image"), image=f"{row % 4}.png", found=f"no {row % 4}.png", remedy="add it")
+        for row in range(20)
+    ]
+    found = only(check_problems([*missing, problem(30, "bad-json")], num_rows=99, skipped=False)).message
+    assert found == (
+        "21 of 99 rows cannot be used:\n"
+        "  a.csv: 20 rows, 4 pictures, for example no 0.png (row 0); no 1.png (row 1); no 2.png (row 2); add it\n"
+        "  a.csv:30: x; y"
+    )
 
 
 # --- refusing -------------------------------------------------------------------------------------------------------

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sightline.checking.findings import Finding
+from sightline.cli.findings import print_findings
 from tiny_studies import SMALL, picture_rows, sightline_command, write_csv
 
 BY_ROW = SMALL.replace("by: image", "by: row")
@@ -48,6 +51,7 @@ def test_a_fault_ends_with_2_and_says_how_to_accept_it(leaking: Path) -> None:
     ended = sightline_command("check", leaking / "rows.yaml")
     assert ended.code == 2
     assert "\nfault    same-row-in-train-and-test: data.test: " in ended.out
+    assert ended.out.splitlines()[-1].startswith("found: 1 fault (same-row-in-train-and-test), ")
     assert "accept: {NAME: your reason}" in ended.err and "twice.csv:" in ended.out
 
 
@@ -70,3 +74,33 @@ def test_json(leaking: Path) -> None:
     findings = {finding["name"]: finding for finding in json.loads(ended.out)["findings"]}
     assert findings["same-image-in-train-and-test"]["severity"] == "warning"
     assert findings["trained-tokens"]["evidence"]["image"]["trained"] == 0
+
+
+def test_what_was_found_before_an_error_is_said_before_it(leaking: Path) -> None:
+    ended = sightline_command("check", leaking / "rows.yaml", "--set", "data.source=none.csv")
+    assert ended.code == 2 and "none.csv" in ended.err
+    assert [line.split()[1] for line in ended.out.splitlines()] == ["destinations:", "licences:"]
+
+
+def test_on_a_terminal_the_severity_is_coloured_and_lines_are_set_off(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        Finding(name="bad-rows", severity="fault", message="many " * 40, remedy="mend them"),
+        Finding(name="cost", severity="note", message="little"),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "60"}.items():
+            patch.setenv(name, value)
+        patch.delenv("NO_COLOR", raising=False)
+        assert list(print_findings(found)) == found
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("\x1b[1;31mfault   \x1b[0m \x1b[1;31mbad-rows\x1b[0m: many")
+    assert len(lines) > 4 and all(line.startswith(" " * 9) for line in lines[1:-1]) and "cost" in lines[-1]
+
+
+def test_a_finding_is_printed_before_the_next_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    def looks() -> Iterator[Finding]:
+        yield Finding(name="cost", severity="note", message="little")
+        assert capsys.readouterr().out == "note     cost: little\n"
+        yield Finding(name="licences", severity="note", message="known")
+
+    assert len(list(print_findings(looks()))) == 2

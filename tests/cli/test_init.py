@@ -25,8 +25,10 @@ def german(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_unfamiliar_columns_become_a_study_that_runs(german: Path) -> None:
     made = sightline_command("init", "--images", "bilder", "--data", "fragen.csv")
     assert made.code == 0, made.err
-    rows, last = made.out.splitlines()[:-1], made.out.splitlines()[-1]
-    assert len(rows) == 3 and rows[0].startswith("row 1: image = scan_000; question = ")
+    *rows, few, last = made.out.splitlines()
+    assert len(rows) == 3 and few.startswith("warning: 12 pictures are few. With fewer than 5 to test on, no verdict ")
+    assert few.removeprefix("warning: ") in (german / "study.yaml").read_text(encoding="utf-8")
+    assert rows[0].startswith("row 1: image = scan_000; question = ")
     assert last == "wrote study.yaml; next: sightline check study.yaml"
 
     data = load_study(german / "study.yaml").data["fragen"]

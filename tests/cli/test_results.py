@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.test_people import review_all
 from sightline.study import Study
 from tiny_studies import run_study_file, sightline_command
 
@@ -31,7 +32,8 @@ def test_compare_of_a_directory_is_its_compare_json(small_study: Path) -> None:
 
 def test_compare_of_models_takes_the_first_as_baseline(small_study: Path) -> None:
     result = compared(f"{small_study}:sft", f"{small_study}:base", "--by", "closed_accuracy")
-    (question,) = result["stated"]
+    (question,), stated = result["exploratory"], result["stated"]
+    assert stated == []
     names = (question["model"], question["against"], question["metric"])
     assert names == (f"{small_study}:base", f"{small_study}:sft", "closed_accuracy")
 
@@ -39,7 +41,7 @@ def test_compare_of_models_takes_the_first_as_baseline(small_study: Path) -> Non
 def test_compare_of_two_directories_is_paired(small_folder: Path, small_study: Path, tmp_path: Path) -> None:
     change = ("--set", "steps.sft.learning_rate=1e-2")
     other = run_study_file(small_folder / "small.yaml", "--out", tmp_path / "other", *change)
-    (question,) = compared(f"{small_study}:sft", f"{other}:sft", "--by", "nll")["stated"]
+    (question,) = compared(f"{small_study}:sft", f"{other}:sft", "--by", "nll")["exploratory"]
     assert question["num_questions"] == len((other / "data/data.test.jsonl").read_text(encoding="utf-8").splitlines())
     assert question["difference"] != 0
 
@@ -117,6 +119,19 @@ def test_report_without_pictures(small_study: Path, tmp_path: Path) -> None:
     assert (ended.code, ended.out) == (0, f"{copy / 'report.html'}\n")
     without = (copy / "report.html").read_text(encoding="utf-8")
     assert "data:image/" in with_pictures and "data:image/" not in without
+
+
+def test_report_compares_again_once_people_have_judged(small_study: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(small_study, tmp_path / "copy")
+    review_all(copy, "Ada")
+    ended = sightline_command("report", copy, "--no-figures")
+    assert ended.code == 0 and "compared again, with the judgements in reviews/" in ended.err
+    people = json.loads((copy / "compare.json").read_text(encoding="utf-8"))["people"]
+    assert {entry["kind"] for entry in people} >= {"reviewers", "model", "difference"}
+    assert "corrected by people" in (copy / "report.md").read_text(encoding="utf-8")
+    before = (copy / "compare.json").read_bytes(), (copy / "report.html").read_bytes()
+    again = sightline_command("report", copy, "--no-figures")
+    assert again.err == "" and before == ((copy / "compare.json").read_bytes(), (copy / "report.html").read_bytes())
 
 
 def test_report_of_what_is_no_study(tmp_path: Path) -> None:

@@ -46,6 +46,17 @@ def test_every_style_of_keys(style: str, rows: Rows, small_folder: Path, tmp_pat
     assert exact["num_scored"] == len(rows)
     assert exact["value"] == pytest.approx(1 - 1 / len(rows))
     assert exact["interval"][0] < exact["value"] < exact["interval"][1]
+    arguments = ("score", "vqa", "--answers", answers, "--data", small_folder / "rows.csv", "--rule", "all", "--json")
+    every = json.loads(sightline_command(*arguments).out)["rules"]
+    assert every["sightline"]["metrics"]["exact_match"] == exact
+
+
+def test_data_without_references_say_which_columns_would_do(rows: Rows, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("image,question\na.png,Is it?\n", encoding="utf-8")
+    answers = write(tmp_path / "a.jsonl", [{"image": "a.png", "question": "Is it?", "prediction": "yes"}])
+    ended = sightline_command("score", "vqa", "--answers", answers, "--data", tmp_path / "rows.csv")
+    told = "which column holds the answer? It has image, question; `score` takes the reference answers from a column"
+    assert ended.code == 2 and f"rows.csv: {told} named answer, label, response, output" in ended.err
 
 
 def test_for_people(rows: Rows, small_folder: Path, tmp_path: Path) -> None:
@@ -56,7 +67,8 @@ def test_for_people(rows: Rows, small_folder: Path, tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()
     assert lines[0] == f"{len(rows)} answers, matched by id"
-    assert "exact_match                100.00" in lines
+    values = lines.index("exact_match                   100.00")
+    assert lines[values + 1].split()[:2] == ["95%", "interval"] and lines[values + 1].endswith(" to 100.00")
     assert any(line.startswith("medico-agent: closed questions are yes against all else") for line in lines)
 
 

@@ -91,6 +91,7 @@ def test_all_subsets_and_rules_at_once(labels: Path, tmp_path: Path) -> None:
     assert found["disagreements"][1]["readings"]["lmms-eval"] == "unread"
     lines = [line.split() for line in render_score(found).splitlines()]
     adversarial = lines.index(["adversarial", "accuracy", "precision", "recall", "f1", "yes_ratio", "unread"])
+    assert lines[adversarial + 2][:3] == ["95%", "interval", "79.37"]
     assert lines[adversarial + 1] == ["original", "81.47", "78.00", "87.67", "82.55", "56.20", "0"]
     assert ["9,000", "answers", "that", "the", "rules", "read", "differently"] in lines
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sightline.data.first_study import choose_shares, study_text
 from sightline.data.formats import load_source
-from sightline.data.guess import Guess, guess_columns, study_text
+from sightline.data.guess import Guess, guess_columns
 from sightline.errors import DataError, MissingDataError
+from sightline.runner.reading import read_data
 from sightline.study import load_study
 
 ASKED = [("Is there a nodule?", "yes"), ("Is the heart enlarged?", "no"), ("Which organ is shown?", "lung"),
@@ -202,3 +204,31 @@ def test_the_study_can_be_read_and_loads_the_data(tmp_path: Path, images: Path):
     assert loaded.samples[0].tags == {"Teil": "T"}
     compared = [(compare.model, compare.against, compare.by) for compare in study.compare]
     assert compared == [("sft", "base", "exact_match")]
+
+
+def test_answers_and_preferences_are_told_apart_and_the_preferences_learnt_as_such(tmp_path: Path, images: Path):
+    rows = [[f"{n:06d}", "Describe it.", f"A lung on the left, {n}.", f"A lung on the right, {n}."] for n in range(20)]
+    header = ["pic", "instruction", "Chosen response", "rejected"]
+    guess = guess_columns(write(tmp_path / "pairs.csv", header, rows), images)
+    assert guess.is_preferences and guess.columns == {
+        "image": "pic", "prompt": "instruction", "chosen": "Chosen response", "rejected": "rejected"
+    }  # fmt: skip
+    assert guess.preview[1]["rejected"] == "A lung on the right, 1."
+    (tmp_path / "study.yaml").write_text(study_text(guess, name="p", folder=tmp_path), encoding="utf-8")
+    prepared = read_data(load_study(tmp_path / "study.yaml"))
+    assert (prepared.problems, prepared.plan.runs[0].method, prepared.plan.runs[0].on) == ([], "dpo", ("pairs.train",))
+    (learnt, *_), asked = prepared.sets["pairs.train"], prepared.sets["pairs_asked.test"]
+    assert "left" in learnt.answer and "right" in str(learnt.rejected) and "left" in asked[0].answer
+    learnt = {sample.image_id for part in ("train", "validation") for sample in prepared.sets[f"pairs.{part}"]}
+    assert learnt.isdisjoint(sample.image_id for sample in asked) and len(learnt) + len(asked) == 20
+    with pytest.raises(DataError, match=r"Chosen response and rejected are answers, and no other column reads like"):
+        guess_columns(write(tmp_path / "b.csv", [header[0], *header[2:]], [[r[0], *r[2:]] for r in rows]), images)
+
+
+@pytest.mark.parametrize(
+    ("num_pictures", "said"), [(8, "add pictures, 12 at least"), (12, "50%"), (33, "19%"), (60, "")]
+)
+def test_a_test_set_is_large_enough_for_a_verdict_or_a_warning_says_so(num_pictures: int, said: str):
+    shares, remark = choose_shares(num_pictures, 5)
+    assert sum(shares.values()) == pytest.approx(1) and said in remark and bool(remark) == (num_pictures < 60)
+    assert shares["test"] * num_pictures >= (4 if num_pictures < 12 else 6) and shares["train"] >= 0.4

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from sightline.data.phantom import (
+    SUBSETS,
     load_phantom,
     phantom_descriptions,
     phantom_pairs,
@@ -351,6 +353,16 @@ def test_splits_share_no_picture():
 def test_what_does_not_exist_is_refused(call):
     with pytest.raises(DataError, match="builtin:phantom"):
         call()
+
+
+def test_an_unknown_subset_is_told_those_that_there_are_and_the_docs_list_them():
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    with pytest.raises(DataError, match=f"there are {', '.join(SUBSETS)} ") as of_questions:
+        phantom_samples(3, subset="preferences")
+    assert "pairs are drawn" in str(of_questions.value)
+    assert [subset for subset in SUBSETS if f"`{subset}`" not in page or not phantom_samples(1, subset=subset)] == []
+    with pytest.raises(DataError, match=r"there are single, chest, chart \(for pairs"):
+        phantom_pairs(3, subset="multi")
 
 
 def test_sentences_agree_with_the_pixels():

@@ -82,7 +82,7 @@ def test_parts_are_about_as_large_as_asked_and_order_does_not_matter(samples: li
 
 def test_pictures_joined_through_others_stay_together():
     chain = [sample(id, (id, id + 1)) for id in range(30)]
-    with pytest.raises(DataError, match="1 pictures are too few to fill validation, test"):
+    with pytest.raises(DataError, match="1 groups of rows that share pictures are too few to fill validation, test"):
         split_samples(chain, SHARES)
     alone = [sample(100 + id, (100 + id,)) for id in range(40)]
     parts = split_samples([*chain, *alone], SHARES)

@@ -30,13 +30,35 @@ def win(*sides: str) -> Preference:
     return Preference(when_first=sides[0], when_second=sides[-1])  # pyright: ignore
 
 
-def test_equal_and_nearly_equal_answers_are_not_compared() -> None:
-    long = "there is a large nodule in the upper left lung and a small one in the right"
-    drawn = duels_of(SAMPLE, ["Yes.", "yes", "No", long, long.replace("right", "rights"), " "])
-    assert (drawn.num_empty, drawn.num_equal) == (1, 1)
-    assert drawn.num_near == 1
-    assert [duel.ks for duel in drawn.duels] == [(0, 2), (0, 3), (0, 4), (2, 3), (2, 4)]
+def test_equal_answers_are_not_compared_whatever_stands_around_their_words() -> None:
+    drawn = duels_of(SAMPLE, ["Yes.", ' "yes" ', "No", "no,  it is", "No, it is!", " "])
+    assert (drawn.num_empty, drawn.num_equal) == (1, 2)
+    assert [duel.ks for duel in drawn.duels] == [(0, 2), (0, 3), (2, 3)]
     assert duels_of(SAMPLE, ["same", "Same. "]).duels == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "a nodule of 6 mm in the upper lobe of the lung, on the left",
+            "a nodule of 6 mm in the upper lobe of the lung, on the right",
+        ),
+        ("1.5 cm", "15 cm"),
+        ("< 5 mm", "> 5 mm"),
+        ("-5", "5"),
+        ("T-2", "T2"),
+    ],
+)
+def test_a_small_difference_in_words_or_figures_is_compared(one: str, other: str) -> None:
+    [duel] = duels_of(SAMPLE, [one, other]).duels
+    assert duel.texts == (one, other)
+
+
+def test_answers_that_are_nearly_the_same_are_marked() -> None:
+    long = "there is a large nodule in the upper left lung and a small one in the right"
+    drawn = duels_of(SAMPLE, [long, long.replace("right", "rights"), long.replace("large nodule", "mass")])
+    assert [duel.is_near for duel in drawn.duels] == [True, False, False]
 
 
 def test_both_orders_have_to_agree() -> None:

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from report.fake_study import MODELS, write_study
 from report.hostile_study import LONG, write_hostile_study
@@ -278,9 +279,28 @@ def test_hostile_texts_stay_texts_in_markdown_and_figures(tmp_path: Path):
         f"figures/{p.name}" for p in _shown_figures(directory)
     }
     assert "<" not in acting and "\x1b" not in markdown
+    _read_by_a_renderer(markdown)
     for figure in (directory / "figures").glob("*.svg"):
         names = [element.tag.rpartition("}")[2] for element in ElementTree.parse(figure).iter()]
         assert "script" not in names and "image" not in names
+
+
+def _read_by_a_renderer(markdown: str) -> None:
+    """Read a report as markdown-it does: nothing but our own headings, emphasis, lists, tables, code and figures."""
+    blocks = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown)
+    pieces = [*blocks, *(piece for block in blocks for piece in block.children or ())]
+    acting = {piece.type for piece in pieces} & {"html_block", "html_inline", "link_open", "code_inline", "fence", "hr"}
+    assert not acting and "blockquote_open" not in {piece.type for piece in pieces}
+    assert {str(piece.attrs["src"])[:8] for piece in pieces if piece.type == "image"} == {"figures/"}
+    code = [piece for piece in pieces if piece.type == "code_block"]
+    assert len(code) == 1 and code[0].content.startswith("name: ")
+    lines = markdown.splitlines()
+    widths = [
+        {len(re.findall(r"(?<!\\)\|", line)) for line in lines[table.map[0] : table.map[1]]}
+        for table in blocks
+        if table.type == "table_open" and table.map
+    ]
+    assert widths and all(len(found) == 1 for found in widths)
 
 
 def _shown_figures(directory: Path) -> list[Path]:

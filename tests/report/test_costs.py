@@ -49,13 +49,25 @@ def test_hours_are_of_what_they_were_spent_on(tmp_path: Path, device: str, name:
     assert hours_of_work(files) == (name, 1.0)
 
 
-def test_memory_is_shown_where_it_was_measured(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("kind", "whose"), [("accelerator", " of the accelerator"), ("process", " of the process"), (None, "")]
+)
+def test_memory_is_shown_where_it_was_measured(kind: str | None, whose: str, tmp_path: Path):
     seconds = {f"evaluate {model}": 20.0 for model in MODELS}
     peaks = {f"evaluate {model}": 2.0 + place for place, model in enumerate(MODELS)} | {"train sft.a8": 9.5}
-    content = gather(_with_run(tmp_path, seconds=seconds, peak_memory_gib=peaks))
+    hardware = {"device": "x86_64"} | ({"peak_memory_kind": kind} if kind else {})
+    content = gather(_with_run(tmp_path, seconds=seconds, peak_memory_gib=peaks, hardware=hardware))
     rows = {row["Model"]: row for row in csv.DictReader(io.StringIO(csv_text(content.tables["costs"])))}
-    assert (rows["base"]["Peak memory (GiB)"], rows["sft.a8"]["Peak memory (GiB)"]) == ("2.0", "9.5")
+    title = f"Peak memory{whose} (GiB)"
+    assert (rows["base"][title], rows["sft.a8"][title]) == ("2.0", "9.5")
     assert [trade.name for trade in content.trades] == ["seconds", "memory"]
+    assert content.trades[1].x_title == f"peak memory{whose} while answering (GiB)"
+
+
+def test_memory_that_was_not_measured_is_left_out(tmp_path: Path):
+    content = gather(_with_run(tmp_path, seconds={f"evaluate {model}": 20.0 for model in MODELS}))
+    assert [trade.name for trade in content.trades] == ["seconds"]
+    assert not any("memory" in column.title for column in content.tables["costs"].columns)
 
 
 def test_without_times_there_is_no_such_section(tmp_path: Path):

@@ -54,7 +54,7 @@ def test_images_that_questions_share_in_part_are_named_with_their_groups(tmp_pat
         for sample in singles
     ]
     study = fake_study.write_study(tmp_path / "study", samples=samples, models={"base": 0.3, "sft": 0.9})
-    build_report(study)
+    build_report(study, with_figures=False)
     num_images, num_groups = len(pictures), len(pictures) - len(beside)
     for name in ("report.md", "report.html"):
         text = (study / name).read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ def test_the_report_says_what_exactly_answered(tmp_path: Path) -> None:
         origin = made_from | more if more else {key: made_from[key] for key in ("base", "quantize")}
         answers = study / "answers" / f"{model}.jsonl"
         write_manifest(answers.with_name(f"{model}.manifest.json"), [answers], made_from=origin)
-    build_report(study)
+    build_report(study, with_figures=False)
     page = (study / "report.html").read_text(encoding="utf-8")
     assert (
         f"base owner/name@abc, stored as nf4, adapter {'5f' * 32}, which says it was made for owner/&lt;b&gt;" in page

@@ -49,7 +49,7 @@ def report_of(folder: Path, record: object, name: str = "marks", study: str = ST
     (directory / "study.yaml").write_text(study, encoding="utf-8")
     (directory / "judges" / name).mkdir(parents=True)
     (directory / "judges" / name / "record.json").write_text(json.dumps(record), encoding="utf-8")
-    build_report(directory, with_images=False)
+    build_report(directory, with_images=False, with_figures=False)
     return tuple((directory / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))  # type: ignore[return-value]
 
 

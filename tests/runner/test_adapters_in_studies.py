@@ -105,13 +105,13 @@ def test_a_study_goes_on_with_anothers_adapter(tmp_path: Path, finished: Path) -
     ("more", "named"),
     [
         (", lora: {rank: 8}", "lora.rank is 8 here and 2 there"),
-        (", train: [vision]", r"train is \['vision'\] here and"),
+        (", train: [vision]", r"train is \[vision\] here and"),
     ],
 )
 def test_what_a_step_sets_must_be_what_the_adapter_has(tmp_path: Path, finished: Path, more: str, named: str) -> None:
     shelf = shelf_of(tmp_path, with_published(finished, more))
     (run,) = shelf.prepared.plan.runs
-    with pytest.raises(StudyError, match=f"sft: goes on with the adapter published, where {named}"):
+    with pytest.raises(StudyError, match=f"sft: goes on with the adapter published, and {named}"):
         make_model(run, shelf, set_hashes(shelf.prepared.sets), Display(quiet=True), lambda: None)
 
 

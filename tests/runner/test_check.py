@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sightline.checking.findings import Finding
 from sightline.data.formats import load_source
 from sightline.data.splits import split_samples
 from sightline.errors import DataError
+from sightline.models.loading import base_location
 from sightline.runner import StudyCheck, estimate_study
 from sightline.study import Split, Study, load_study
 from tiny_studies import SMALL, sightline_command, write_small_study
@@ -104,8 +106,11 @@ def test_copies_of_trained_pictures_are_found_and_recorded(tmp_path: Path) -> No
 
 def test_a_base_that_guesses_stops_the_run_before_the_first_step(tmp_path: Path) -> None:
     rows = {f"row{line}": ["images/scan_000.png", "Quid novi?", "Zyzzyva qoph xylyl crwth"] for line in range(2, 60)}
-    study = write_small_study(tmp_path, SMALL, **{key: rows[key] for key in list(rows)[:20]})
-    assert look(study)["step-0-loss"].severity == "fault"
+    # The same weights under another name: the built-in base may not know one's words, any other base has to.
+    shutil.copytree(base_location("builtin:tiny"), tmp_path / "base")
+    text = SMALL.replace("builtin:tiny", "./base")
+    study = write_small_study(tmp_path, text, **{key: rows[key] for key in list(rows)[:20]})
+    assert look(study, "base=builtin:tiny")["step-0-loss"].severity == "warning"
     ended = sightline_command("run", study, "--out", tmp_path / "study")
     assert ended.code == 2 and "step-0-loss: " in ended.err and not (tmp_path / "study" / "models").exists()
     ended = sightline_command("run", study, "--set", "accept.step-0-loss=a test", "--out", tmp_path / "study")

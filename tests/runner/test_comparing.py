@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,15 @@ import pytest
 
 from sightline.data.phantom import phantom_samples
 from sightline.data.sets import write_samples
-from sightline.errors import RefusedError
+from sightline.errors import MissingDataError, RefusedError
 from sightline.records import Sample
 from sightline.runner import compare_directory
+from sightline.runner.adapters import locate
 from sightline.runner.compare import compare_runs
 from sightline.runner.comparing import factorials_of
-from sightline.storage import canonical_json, json_line, write_file
+from sightline.storage import canonical_json, json_line, write_file, write_manifest
 from sightline.study import load_study, plan_study, refuse_unbuilt
-from sightline.verdict.sentences import SMALLER
+from sightline.verdict.sentences import SMALLER, render_terminal
 from tiny_studies import sightline_command
 
 HEAD = """\
@@ -71,10 +74,16 @@ def test_a_margin_is_asked_and_answered(tmp_path: Path) -> None:
     refuse_unbuilt(load_study(out / "study.yaml"))
     (entry,) = compare_directory(out)["stated"]
     assert entry["margin"]["margin"] == 0.2 and entry["verdict"] in ("equivalent", "not worse", SMALLER)
-    assert compare_directory(out, margin=0.3)["stated"][0]["margin"]["margin"] == 0.3
-    assert compare_runs([str(out)], margin=0.25)["stated"][0]["margin"]["margin"] == 0.25
-    named = [f"{out}:base", f"{out}:sft.alpha8-dropout0.1"]
-    assert compare_runs(named, margin=0.1)["stated"][0]["margin"]["margin"] == 0.1
+
+
+@pytest.mark.parametrize("compare", [COMPARE, ""])
+def test_what_is_asked_of_a_finished_study_was_not_stated_before_it(tmp_path: Path, compare: str) -> None:
+    out = study_of(tmp_path, HEAD + GRID + EVALUATE + compare)
+    plain, asked = compare_directory(out), compare_runs([str(out)], margin=0.3)
+    assert asked["stated"] == plain["stated"] and asked["exploratory"][0]["margin"]["margin"] == 0.3
+    named = compare_runs([f"{out}:base", f"{out}:sft.alpha8-dropout0.1"], margin=0.1)
+    assert not named["stated"] and [entry["margin"]["margin"] for entry in named["exploratory"]] == [0.1]
+    assert render_terminal(named).split("\n")[2] == "Exploratory: not stated beforehand"
 
 
 def test_seen_rows_come_from_the_studys_record(tmp_path: Path) -> None:
@@ -84,7 +93,7 @@ def test_seen_rows_come_from_the_studys_record(tmp_path: Path) -> None:
     assert entry["seen"]["num_seen"] == {"image": num_seen}
     assert entry["seen"]["clean"]["num_groups"] == entry["num_groups"] - 1
     named = compare_runs([f"{out}:base", f"{out}:sft.alpha8-dropout0.1"])
-    assert named["stated"][0]["seen"]["num_seen"] == {"image": num_seen}
+    assert named["exploratory"][0]["seen"]["num_seen"] == {"image": num_seen}
     (out / "data" / "seen.json").unlink()
     assert compare_directory(out)["stated"][0]["seen"] is None
 
@@ -142,6 +151,31 @@ def test_models_asked_in_different_ways_are_not_compared(tmp_path: Path, evaluat
     other = study_of(tmp_path / "other", HEAD + GRID + evaluate)
     with pytest.raises(RefusedError, match=rf"evaluate\.{name} is .* not comparable"):
         compare_runs([f"{one}:base", f"{other}:sft.alpha8-dropout0.1"])
+
+
+def test_what_was_not_made_is_not_among_what_there_is(tmp_path: Path) -> None:
+    steps = (
+        "steps: {sft: {on: p.train, seeds: [0, 1]}, pairs: {method: critique, from: sft, on: p.train}, "
+        "dpo: {method: dpo, from: sft, on: pairs}}\n"
+    )
+    out = study_of(tmp_path, HEAD + steps + EVALUATE)
+    for model in ("sft@0", "sft@1", "dpo@0"):
+        write_file(out / "models" / model / "adapter_config.json", "{}")
+    for seed, stopped in ((0, False), (1, True)):
+        record = out / "data" / f"pairs@{seed}.record.json"
+        write_file(record, canonical_json({"stopped": stopped, "sentence": "It judges by chance.", "findings": []}))
+        write_manifest(out / "data" / f"pairs@{seed}.manifest.json", [record], made_from={})
+    shutil.rmtree(out / "scores" / "dpo@1")
+    named = compare_runs([f"{out}:base", f"{out}:dpo"])
+    assert named["exploratory"][0]["seeds"] == [0]
+    assert f"{out}: without dpo@1: pairs@1: It judges by chance." in named["notes"]
+    told = "it has base, sft@0, sft@1, dpo@0; not made: dpo@1 (pairs@1: It judges by chance.)"
+    with pytest.raises(MissingDataError, match=re.escape(told)):
+        compare_runs([f"{out}:base", f"{out}:dpo@1"])
+    with pytest.raises(MissingDataError, match=re.escape(f"{out}:dpo@1: not made: pairs@1: It judges by chance.")):
+        locate(f"{out}:dpo@1")
+    with pytest.raises(MissingDataError, match=re.escape("it has sft@0, sft@1, dpo@0; not made: dpo@1 (pairs@1")):
+        locate(f"{out}:other")
 
 
 def test_a_margin_in_points_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_what_was_derived_is_written_down_with_its_rows(finished: Path) -> None:
 
 def test_a_stage_s_model_can_be_compared_afterwards(finished: Path) -> None:
     compared = compare_runs([f"{finished}:arms.in_turn~1", f"{finished}:arms.in_turn"])
-    [stated] = [one for one in compared["stated"] if one["metric"] == "exact_match"]
+    [stated] = [one for one in compared["exploratory"] if one["metric"] == "exact_match"]
     assert stated["model"].endswith(":arms.in_turn") and stated["against"].endswith(":arms.in_turn~1")
     assert len(stated["checkpoints"]) == 2
 

@@ -178,7 +178,14 @@ def test_a_tiny_local_judge_is_asked_and_what_it_babbles_is_no_score(tmp_path: P
     scores = read_jsonl(tmp_path / "scores/base/tiny.jsonl")
     assert {(row["outcome"], row["value"]) for row in scores} == {("failed", None)}
     record = json.loads((tmp_path / "judges/tiny/record.json").read_text())
-    counts = {"num_judged": 0, "num_unreadable": 3, "num_failed": 0, "num_not_applicable": 0, "num_replies": 6}
+    counts = {
+        "num_judged": 0,
+        "num_unreadable": 3,
+        "num_failed": 0,
+        "num_not_applicable": 0,
+        "num_unanswered": 0,
+        "num_replies": 6,
+    }
     assert record["models"]["base"] == counts
     assert record["asked"]["base"].startswith("builtin:tiny@") and record["asked"]["precision"] == "fp32"
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +10,10 @@ from typing import Any
 import pytest
 
 from judge_server import JudgeServer, prompt_of, serve_judge
+from killed_studies import assert_same_but_for_costs, finish_despite_kills
 from sightline.storage import read_jsonl
 from tiny_studies import FINISHED, sightline_command
 
-ROOT = Path(__file__).parents[2]
 STUDY = """
 name: made
 base: builtin:tiny
@@ -93,6 +88,39 @@ def test_pairs_are_those_that_both_orders_prefer(judged: tuple[Path, Path]) -> N
     record = json.loads((out / "data" / "pairs.record.json").read_text())
     assert record["num_pairs"] == len(pairs) and record["agreement"]["value"] == 1 and not record["stopped"]
     assert (record["judge"], record["num_questions"], record["num_unreadable"]) == ("checked", 24, 0)
+    assert record["num_near"] == sum(duel["nearly_the_same"] for duel in duels)
+
+
+def test_every_made_row_says_where_it_comes_from(judged: tuple[Path, Path]) -> None:
+    _, out = judged
+    drawn = {"made_by": "pairs", "answered_by": "sft", "seed": "0", "temperature": "3.0", "max_new_tokens": "6"}
+    [prompt] = {json.loads(file.read_text())["prompt_sha256"] for file in out.glob("data/pairs.record.json")}
+    told = drawn | {"judged_by": "checked", "prompt_sha256": prompt, "when_first": "win", "when_second": "win"}
+    for pair in read_jsonl(out / "data" / "pairs.jsonl"):
+        assert told.items() <= pair["tags"].items()
+        assert {pair["tags"]["chosen_k"], pair["tags"]["rejected_k"]} < {"0", "1", "2"}
+    for row in read_jsonl(out / "data" / "again.jsonl"):  # of rows that were made themselves, the last making counts
+        assert (row["tags"]["made_by"], row["tags"]["judged_by"]) == ("again", "token_f1")
+
+
+def test_questions_are_drawn_and_not_the_first(judged: tuple[Path, Path]) -> None:
+    _, out = judged
+    all_ids = [row["id"] for row in read_jsonl(out / "data" / "phantom.train.jsonl")]
+    asked = list(dict.fromkeys(row["sample_id"] for row in read_jsonl(out / "drawn" / "pairs.jsonl")))
+    assert len(asked) == 24 and asked != all_ids[:24]
+    assert asked == [name for name in all_ids if name in set(asked)]
+
+
+def test_made_rows_are_looked_at_when_they_are_made(judged: tuple[Path, Path]) -> None:
+    _, out = judged
+    before = json.loads((out / "checks.json").read_text())
+    assert [found["message"] for found in before if found["message"].startswith("pairs:")] == [
+        "pairs: made by the study itself, from 24 questions of phantom.train; its rows are checked when they are made"
+    ]
+    record = json.loads((out / "data" / "pairs.record.json").read_text())
+    told = {found["name"]: found["message"] for found in record["findings"]}
+    assert told["data-size"].startswith(f"pairs: {record['num_pairs']} rows")
+    assert told["trained-tokens"].startswith("pairs, rejected: tokens trained: image 0 of")
 
 
 def test_the_best_of_several_is_learnt(judged: tuple[Path, Path]) -> None:
@@ -117,7 +145,7 @@ def test_made_rows_can_be_asked_about_again(judged: tuple[Path, Path]) -> None:
 def test_how_it_went_is_in_the_comparison(judged: tuple[Path, Path]) -> None:
     _, out = judged
     told = (out / "report.md").read_text(encoding="utf-8")
-    assert "pairs from 24 questions. Of 72 answers" in told and "Both orders agree on 100%" in told
+    assert "pairs from 24 questions, 3 answers each" in told and "Both orders agree on 100%" in told
     assert "Token F1 of a drawn answer" in told
 
 
@@ -184,26 +212,7 @@ def test_until_ends_where_its_step_was_lost(tmp_path: Path, server: JudgeServer)
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_byte_for_byte_the_same(
-    judged: tuple[Path, Path], server: JudgeServer, tmp_path: Path
-) -> None:
-    study, done = judged
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "sightline", "run", str(study), "--out", str(out)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    waits = iter((4.0, 5.0, 6.0, 7.5, 9.0))
-    for wait in waits:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    found, expected = finished(out), finished(done)
-    assert found.keys() == expected.keys()
-    timed = {name for name in expected if name.startswith("models/") and not name.endswith(".safetensors")}
-    assert [name for name in expected if found[name] != expected[name] and name not in timed] == []
-    for name in (name for name in timed if name.endswith("metrics.jsonl")):
-        steps = [
-            [{**row, "seconds": 0} for row in map(json.loads, files[name].splitlines())] for files in (found, expected)
-        ]
-        assert steps[0] == steps[1]
+def test_killed_at_any_moment_it_ends_byte_for_byte_the_same(judged: tuple[Path, Path], tmp_path: Path) -> None:
+    study, whole = judged
+    finish_despite_kills(study, tmp_path / "killed", "--no-figures", whole=whole, seed=0)
+    assert_same_but_for_costs(tmp_path / "killed", whole)

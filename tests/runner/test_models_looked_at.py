@@ -219,7 +219,7 @@ def test_values_that_are_no_numbers_are_found_when_they_are_read(adapter: Path) 
 @pytest.mark.usefixtures("no_weights")
 def test_what_a_step_asks_of_an_adapter_or_base_that_has_it_otherwise(tmp_path: Path, adapter: Path) -> None:
     models = "  published: {adapter: ./theirs}\n"
-    with pytest.raises(StudyError, match=r"^more: goes on with the adapter published, where lora.rank is 8 here and 2"):
+    with pytest.raises(StudyError, match=r"^more: goes on with the adapter published, and lora.rank is 8 here and 2"):
         look(tmp_path, models, "steps.more={from: published, on: p.train, lora: {rank: 8}}")
     with pytest.raises(UnsupportedModelError, match=r"^more\.b: lora.targets 'nothing' fits no module"):
         look(tmp_path, models, "steps.more={on: p.train, members: {a: {}, b: {lora.targets: nothing}}}")

@@ -16,7 +16,7 @@ import pytest
 from tiny_studies import SMALL, contents, run_study_file, sightline_command, write_small_study
 
 ROOT = Path(__file__).parents[2]
-NUM_STEPS = 60
+NUM_STEPS = 30
 MADE = ("models/*/adapter*", "answers/*.jsonl", "scores/*/*.jsonl", "compare.json")
 
 
@@ -40,7 +40,7 @@ def start(study_file: Path, out: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    saved = out / "models" / ".sft.work" / "step-00000010" / "manifest.json"
+    saved = out / "models" / ".sft.work" / "step-00000005" / "manifest.json"
     deadline = time.monotonic() + 120
     while not saved.exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=10)
@@ -49,7 +49,7 @@ def start(study_file: Path, out: Path) -> subprocess.Popen[str]:
 
 
 def long_study() -> tuple[str, ...]:
-    return ("--set", f"steps.sft.max_steps={NUM_STEPS}", "--set", "steps.sft.save_every=10")
+    return ("--set", f"steps.sft.max_steps={NUM_STEPS}", "--set", "steps.sft.save_every=5")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from judge_server import JudgeServer, prompt_of, serve_judge
@@ -18,7 +19,7 @@ from sightline.errors import CorruptError, MissingDataError
 from sightline.report.build import build_report
 from sightline.runner import run_study
 from sightline.runner.verify import Verification, render_verification, verify_report
-from sightline.storage import MANIFEST, read_jsonl, sha256_of
+from sightline.storage import MANIFEST, read_jsonl, sha256_of, write_file, write_manifest
 from sightline.study import load_study
 
 STUDY = """
@@ -99,9 +100,37 @@ def test_a_changed_score_gives_the_comparison_away(copy: Path):
     path = copy / "scores" / "base" / "exact_match.jsonl"
     _first_row(path, lambda row: row.update(value=1.0 - row["value"]))
     found = verify_report(copy)
-    assert [one.file for one in found.found if one.place == "hashes"] == [f"scores/base/{MANIFEST}"]
+    assert [one.file for one in found.found if one.place == "hashes"] == ["scores/base/exact_match.jsonl"]
     places = {(one.model, one.metric, one.place) for one in found.found if one.file == "compare.json"}
     assert ("base", "exact_match", "arms[0].metrics.exact_match.value") in places
+
+
+def test_a_changed_row_of_the_data_is_named(copy: Path):
+    _first_row(copy / "data" / "phantom.train.jsonl", lambda row: row.update(answer="something else"))
+    picture = sorted((copy / "data" / "pictures").iterdir())[0]
+    Image.new("RGB", (64, 64), "red").save(picture)
+    found = verify_report(copy)
+    places = {(one.file, one.place) for one in found.found}
+    assert places >= {("data/phantom.train.jsonl", "rows"), (f"data/pictures/{picture.name}", "the picture")}
+    said = render_verification(found)
+    assert "data/phantom.train.jsonl: rows: " in said and "others than those that run.json recorded" in said
+
+
+def test_a_changed_row_of_what_was_drawn_or_made_of_it_is_named(copy: Path):
+    drawn, made, record = (copy / name for name in ("drawn/pairs.jsonl", "data/pairs.jsonl", "data/pairs.record.json"))
+    for file in (drawn, made, record):
+        write_file(file, '{"text": "as it was"}\n')
+    write_manifest(drawn.with_name(f"pairs.{MANIFEST}"), [drawn], made_from={})
+    write_manifest(made.with_name(f"pairs.{MANIFEST}"), [made, record], made_from={})
+    assert verify_report(copy).holds
+    for file in (drawn, made):
+        _first_row(file, lambda row: row.update(text="another"))
+    record.unlink()
+    assert [(one.file, one.stored.split()[0]) for one in verify_report(copy).found] == [
+        ("data/pairs.jsonl", "changed"),
+        ("data/pairs.record.json", "missing"),
+        ("drawn/pairs.jsonl", "changed"),
+    ]
 
 
 def test_a_changed_number_of_compare_json_is_named_with_both_values(copy: Path):

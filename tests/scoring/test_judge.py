@@ -73,7 +73,14 @@ def test_what_cannot_be_read_is_asked_again_and_never_a_score():
     ]
     assert scores[2].reason == "unreadable: no JSON object in the reply"
     assert scores[3].reason == "failed: server error: 500"
-    counts = {"num_judged": 2, "num_unreadable": 1, "num_failed": 1, "num_not_applicable": 0, "num_replies": 8}
+    counts = {
+        "num_judged": 2,
+        "num_unreadable": 1,
+        "num_failed": 1,
+        "num_not_applicable": 0,
+        "num_unanswered": 0,
+        "num_replies": 8,
+    }
     assert count_outcomes(judged) == counts
     # Judged once more, the same answers are other calls.
     again = Scripted(says)

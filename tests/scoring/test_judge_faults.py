@@ -65,7 +65,8 @@ def check_faulty_run(num_rows: int, share: float, folder: Path, *, timeout_secon
     answered = [reply for reply in ledger.rows if reply.outcome == "answered"]
     assert len({reply.key for reply in answered}) == len(answered), "nothing is in the ledger twice"
     assert len(ledger.rows) == sum(judgement.num_asked for judgement in judged)
-    assert server.tries.total() == sum(reply.num_tries for reply in ledger.rows)
+    unseen = sum(reply.num_tries for reply in ledger.rows) - server.tries.total()
+    assert 0 <= unseen <= ledger.num_lost, "a busy machine may not read a call before it has timed out"
     assert server.most_in_flight <= WORKERS + ledger.num_lost, "those that had timed out still hang there"
     # Every kind of fault has happened.
     met = {fault for prompt, n in server.tries.items() for k in range(n) if (fault := server.fault_of(prompt, k))}

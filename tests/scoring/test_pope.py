@@ -9,65 +9,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
+from awkward_answers import READINGS
 from sightline.records import Answer, Message, Sample
 from sightline.scoring.metric import Metric
 from sightline.scoring.metrics import METRICS
 from sightline.scoring.pope import CELLS, RULES, Rule
 
-# What the authors' own code says to each answer, worked out by hand from it: evaluate.py of POPE (LLaVA's eval_pope.py
-# reads alike), tasks/pope/utils.py of lmms-eval, utils/yorn.py of VLMEvalKit; and what we say. None: neither was found.
-READINGS: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
-    # answer: (original and llava, lmms-eval, vlmevalkit, sightline)
-    "yes": ("yes", "yes", "yes", "yes"),
-    "no": ("no", "no", "no", "no"),
-    "Yes": ("yes", "yes", "yes", "yes"),
-    "No": ("no", "no", "no", "no"),
-    "YES": ("yes", "yes", "yes", "yes"),
-    "NO": ("yes", "no", "no", "no"),
-    "Yes.": ("yes", None, "yes", "yes"),
-    "No.": ("no", None, "no", "no"),
-    "Yes</s>": ("yes", None, "yes", "yes"),
-    "No</s>": ("yes", None, "no", "no"),
-    "": ("yes", None, None, None),
-    " No": ("no", "no", "no", "no"),
-    "no\n": ("yes", "no", "no", "no"),
-    "no,": ("no", None, "no", "no"),
-    "no!": ("yes", None, "no", "no"),
-    "no;": ("yes", None, "no", "no"),
-    "(no)": ("yes", None, "no", "no"),
-    "'No'": ("yes", None, None, "no"),
-    "“No”": ("yes", None, None, "no"),
-    "**No**": ("yes", None, None, "no"),
-    "No-one": ("yes", None, "no", "no"),
-    "The chest is normal.": ("yes", None, None, None),
-    "nodule": ("yes", None, None, None),
-    "None": ("yes", None, None, None),
-    "I do not know": ("no", None, None, None),
-    "There is not a dog.": ("no", None, None, None),
-    "There isn't a dog.": ("yes", None, None, None),
-    "Yes, there is no dog.": ("no", None, None, None),
-    "No, there is a dog.": ("no", None, "no", "no"),
-    "There is no dog. Yes.": ("no", None, None, None),
-    "There is a dog. No.": ("yes", None, "no", "no"),
-    "No\nThere is none.": ("yes", None, "no", "no"),
-    "not sure, but yes": ("no", None, "yes", "yes"),
-    "yes and no": ("no", None, None, None),
-    "YES, NO": ("yes", None, None, None),
-    "Yes.No": ("yes", None, None, None),
-    "3.No": ("yes", None, None, "no"),
-    "No, 1,200 dogs": ("no", None, "no", "no"),
-    "." * 35 + "no": ("yes", None, None, "no"),
-    "Nein": ("yes", None, None, None),
-    "Non, il n'y a pas de chien.": ("yes", None, None, None),
-    "否": ("yes", None, None, None),
-    "Нет": ("yes", None, None, None),
-}
 READERS = {"original": 0, "llava": 0, "lmms-eval": 1, "vlmevalkit": 2, "sightline": 3}
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_answer_is_read_as_the_harness_itself_reads_it(rule: str) -> None:
-    assert len(READINGS) >= 25
     read = {text: RULES[rule].read(text) for text in READINGS}
     assert read == {text: said[READERS[rule]] for text, said in READINGS.items()}
 

@@ -14,7 +14,7 @@ from sightline.records import Sample, sample_from_json
 from sightline.runner.results import read_scores
 from sightline.scoring.metrics import metric_named
 from sightline.serving.judgements import FOLDER
-from sightline.serving.people import people_say
+from sightline.serving.people import has_other_reviews, people_say
 from sightline.serving.review import Review
 from sightline.storage import canonical_json
 
@@ -76,6 +76,8 @@ def test_people_who_say_what_exact_match_says_agree_with_it(study: Path) -> None
         counted = entry["preferred"] + entry["ties"] + entry["not_preferred"]
         assert entry["win_rate"] > 0.6 and counted == entry["num_questions"] and entry["num_order_decided"] == 0
     (reviewers,) = found["reviewers"]
+    assert has_other_reviews(study, compare) and not has_other_reviews(study, compare | {"people": [reviewers]})
+    assert not has_other_reviews(study / "data", compare)
     assert "Ada" not in json.dumps(found) and reviewers["num_reviewers"] == 1 and reviewers["num_stale"] == 0
 
 

@@ -140,15 +140,39 @@ def test_a_step_is_read_by_its_method(study_of):
     assert plan_study(study).runs[2].parents == ("a", "b")
 
 
-def test_an_adapter_that_is_continued_keeps_its_shape(study_of):
-    more = "more: {from: sft, lora: {rank: 4, dropout: 0.05LORA}, train: [projector]TRAIN}"
-    text = steps("sft: {lora: {rank: 4}, train: [projector]}\n" + more)
-    refuse_unbuilt(study_of(text.replace("LORA", "").replace("TRAIN", "")))
+def test_what_a_step_leaves_unsaid_of_an_adapter_that_it_goes_on_with_is_taken_over(study_of):
+    study = study_of(
+        steps(
+            "sft: {lora: {rank: 4, alpha: 8}, train: [projector], grid: {lora.dropout: [0.0, 0.1]}, seeds: [0, 1]}\n"
+            "mean: {method: average, from: sft}\n"
+            "dpo: {method: dpo, from: sft.dropout0.1@1, lora: {rank: 4}}\n"
+            "more: {from: dpo, members: {a: {}, b: {epochs: 1}}}\n"
+            "last: {from: mean}\n"
+            "fresh: {from: base}"
+        )
+    )
+    shapes = {name: (step.lora.rank, step.lora.alpha, step.lora.dropout, step.train)
+              for name, step in study.steps.items() if name != "mean"}  # fmt: skip
+    assert shapes["dpo"] == shapes["more"] == (4, 8, 0.1, ("projector",))
+    assert shapes["last"] == (8, 8, 0.0, ("projector",)) and shapes["fresh"] == (16, 32, 0.05, ())
+    refuse_unbuilt(study)
+    assert study_of(resolved_yaml(study)).steps == study.steps
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ("more: {from: sft, lora: {alpha: 8}}", "steps.more.lora.alpha is 8, but more"),
+        ("more: {from: sft, members: {b: {lora: {alpha: 8}}}}", "steps.more.members.b.lora.alpha is 8, but more"),
+        ("more: {from: sft, grid: {lora.alpha: [8, 32]}}", "steps.more.grid.lora.alpha is 8, but more"),
+    ],
+)
+def test_a_step_that_asks_for_another_shape_than_it_goes_on_with_is_told_which_line(study_of, more, place):
     with pytest.raises(StudyError) as caught:
-        refuse_unbuilt(study_of(text.replace("LORA", ", alpha: 8").replace("[projector]TRAIN", "[vision]")))
+        refuse_unbuilt(study_of(steps("sft: {lora: {rank: 4}, seeds: [0, 1]}\n" + more)))
     assert str(caught.value) == (
-        "more: continues the adapter of sft, so both must have one shape: lora.alpha is 8 here and 32 there, "
-        "train is ['vision'] here and ['projector'] there"
+        f"{place} goes on with the adapter of sft, where it is 32; remove lora.alpha here and it is taken over, "
+        "or write 32"
     )
 
 

@@ -64,13 +64,13 @@ def test_the_page_is_refused_without_its_markers():
 def test_every_example_on_the_page_is_valid(study_of):
     page = (ROOT / "docs/study-file.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         if block.startswith("split:"):
             for line in block.splitlines():
                 indented = f"base: x\ndata:\n  a:\n    source: a.csv\n    {line}\n"
                 study_of(indented)
         elif block.startswith(("steps:", "models:")):
-            study_of("base: x\ndata: {rad: rows.csv}\n" + block)
+            study_of("base: x\ndata: {rad: rows.csv, pairs: pairs.csv}\nevaluate: {on: rad.test}\n" + block)
         else:
             study_of(block)

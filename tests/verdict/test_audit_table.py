@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sightline.errors import DataError, MissingDataError, StudyError
 from sightline.verdict.audit_figures import Number, read_number
+from sightline.verdict.audit_recover import total_of
 from sightline.verdict.audit_table import PrintedTable, read_printed_table
 
 Read = Callable[[str | bytes], PrintedTable]
@@ -50,6 +51,31 @@ def test_one_table_in_many_hands(content: str, read: Read) -> None:
     table = read(content)
     assert [(row.model, row.n) for row in table.rows] == [("base", 1297), ("tuned", 1297)]
     assert figures(table, table.columns[0].name) == [(7160, 2, 0.716), (7810, 2, 0.781)]
+
+
+def test_a_markdown_table_is_read_as_it_was_pasted(read: Read) -> None:
+    table = read(
+        "| Method | **Closed** | n |\n|:---|---:|---|\n| base | 71.60 | 1,297 |\n| **a\\|b** | **78.10** | 1297 |\n"
+    )
+    assert [(row.line, row.model, row.n) for row in table.rows] == [(3, "base", 1297), (4, "a|b", 1297)]
+    assert figures(table, "Closed") == [(7160, 2, 0.716), (7810, 2, 0.781)]
+    assert (table.columns[0].metric, table.columns[0].part) == ("accuracy", "closed")
+
+
+def test_parts_have_sizes_of_their_own_and_averages_are_no_shares(read: Read) -> None:
+    table = read("System,n,n_closed,closed,open [mean],acc,em\na,451,250,75.6,40.1,61.2 ± 0.4,$50.1 \\pm 0.20$\n")
+    assert {column.name: column.kind for column in table.columns} == {
+        "closed": "rate",
+        "open": "mean",
+        "acc": "mean",
+        "em": "mean",
+    }
+    (row,) = table.rows
+    assert (row.size_of("closed"), row.size_of("open"), row.size_of("")) == (250, 451, 451)
+    assert [row.cells[name].digits for name in ("acc", "em")] == [612, 501]
+    assert total_of(row, row.cells["closed"]) == 250
+    (one_run,) = read("model,acc [percent]\na,61.2 ± 0.4\n").columns
+    assert one_run.kind == "rate"
 
 
 def test_units_are_told_apart(read: Read) -> None:
@@ -96,7 +122,9 @@ def test_empty_cells_are_absent_and_not_0(read: Read) -> None:
         ("model,accuracy\na,=1+1\n", "t.csv:2, column accuracy: '=1+1': write the printed number alone"),
         ("model,accuracy\na,=cmd|'/c calc'!A1\n", "t.csv:2, column accuracy: \"=cmd|'/c calc'!A1\": write"),
         ("model,accuracy\na,**50.0**\n", "'**50.0**': write the printed number alone, such as 89.60"),
-        ("model,accuracy\na,50.0 ± 0.3\n", "column accuracy: '50.0 ± 0.3': write"),
+        ("model,accuracy\na,50.0 (0.3)\n", "column accuracy: '50.0 (0.3)': write"),
+        ("model,open\na,50.0\n", "open questions are scored in two ways; write open_accuracy for the share"),
+        ("name,open\na,50.0\n", "a column `model` (or method) is needed; `set`, `n`, `positives` and `images` may be"),
         ("model,accuracy\na,nan\n", "column accuracy: 'nan': write"),
         ("model,accuracy\na,1e3\n", "column accuracy: '1e3': write"),
         ("model,accuracy\na,\uff15\uff10\n", "write the printed number alone"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from sightline.verdict.self_critique import describe_duels
+from sightline.verdict.self_critique import describe_duels, say_making
 
 SIGNS = {"win": 1, "tie": 0, "loss": -1}
 
@@ -42,6 +42,25 @@ def test_questions_about_one_picture_are_not_independent() -> None:
     apart = [{**row, "image_id": str(number)} for number, row in enumerate(rows)]
     assert describe_duels(apart)["at_chance"] is False
     assert describe_duels(rows)["at_chance"] is True  # ten pictures tell no more than ten questions
+
+
+def test_how_it_went_is_said_in_short_sentences() -> None:
+    counts = {"num_questions": 24, "num_drawn": 72, "num_empty": 2, "num_equal": 21, "num_near": 0}
+    counts |= {"num_pairs": 3, "num_near_pairs": 0}
+    found = {"num_duels": 7, "num_ties": 4, "sentence": ""}
+    assert say_making(counts, found) == (
+        "3 pairs from 24 questions, 3 answers each. Not compared: 2 empty answers and 21 answers that repeat another "
+        "one. Compared: 7 times two answers; 4 are ties."
+    )
+    told = say_making(counts | {"num_empty": 0, "num_equal": 0, "num_near": 2}, found | {"sentence": "Both agree."})
+    assert "Not compared" not in told and told.endswith("as do 0 of the pairs. Both agree.")
+
+
+def test_few_images_tell_nothing_from_chance() -> None:
+    found = describe_duels(duels([("win", "win")] * 4))
+    assert found["at_chance"] is True and found["agreement"]["interval"] is None
+    assert "fewer than 5 images cannot tell that from chance" in found["sentence"]
+    assert describe_duels(duels([("win", "win")] * 5))["agreement"]["interval"] is not None
 
 
 def test_where_all_are_ties_nothing_is_known() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sightline.verdict.sentences import amount, comparison_markdown, probability, render_terminal, say
+from sightline.verdict.sentences import amount, probability, render_terminal, say
 
 
 def entry_of(**changes: Any) -> dict[str, Any]:
@@ -38,6 +38,8 @@ def entry_of(**changes: Any) -> dict[str, Any]:
         "broke": 110,
         "unparsed": {"model": 12, "against": 44},
         "seeds": [],
+        "run_share": None,
+        "num_runs_needed": None,
         "margin": None,
         "seen": None,
         "by_rule": None,
@@ -114,6 +116,54 @@ def test_cannot_decide_gives_its_reason_and_no_number_of_its_own() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("seeds", "share", "needed", "told"),
+    [
+        ([0, 1, 2], 0.83, 9, "83% of the uncertainty lies between the training runs; about 9 runs like these 3 would"),
+        ([0, 1, 2], 0.83, None, "more runs alone would not detect a difference of this size."),
+        ([0, 1], 0.83, None, "two of them tell too little of their spread to say how many would do."),
+        ([0, 1, 2], 0.2, 4, ""),
+    ],
+)
+def test_too_few_training_runs_are_said_to_be_too_few(
+    seeds: list[int], share: float, needed: int | None, told: str
+) -> None:
+    runs = {"seeds": seeds, "run_share": share, "num_runs_needed": needed}
+    sentence = said(verdict="no detectable difference", interval=[-0.02, 0.1], p=0.2, **runs)
+    assert told in sentence and ("the uncertainty" in sentence) is bool(told)
+
+
+def test_what_cannot_be_decided_for_one_reason_is_said_once() -> None:
+    few = {"verdict": "cannot decide", "difference": None, "sentence": "cannot decide: G < 5."}
+    run = entry_of(**few, model="sft@0")
+    entries = [
+        entry_of(**few),
+        entry_of(**few, metric="nll"),
+        entry_of(sentence="improved: by far."),
+        entry_of(sentence="improved: by far.", metric="nll"),
+        entry_of(**few, model="dpo"),
+        entry_of(**few, model="more", checkpoints=[run, run]),
+    ]
+    apart = [{"title": f"{name} against base, closed questions", "sentence": "cannot decide."} for name in "ab"]
+    head = {"study": "s", "stated": entries, "exploratory": [], "arms": [], "baselines": [], "notes": []}
+    lines = render_terminal({**head, "yes_no": apart}).splitlines()
+    assert lines[3:15] == [
+        "  sft against base, closed_accuracy, nll on phantom.test",
+        "  dpo against base, closed_accuracy on phantom.test",
+        "    cannot decide: G < 5.",
+        "  sft against base, closed_accuracy on phantom.test",
+        "    improved: by far.",
+        "  sft against base, nll on phantom.test",
+        "    improved: by far.",
+        "  more against base, closed_accuracy on phantom.test",
+        "    cannot decide: G < 5.",
+        "    each of its 2 training runs by itself: the same",
+        "",
+        "Yes/no questions taken apart",
+    ]
+    assert lines[15] == "  a against base; b against base, closed questions: cannot decide."
+
+
 def test_recipes_name_their_training_runs() -> None:
     assert said(seeds=[0, 1, 2]).endswith("broke 110. Average over 3 training runs (seeds 0, 1, 2).")
     assert "training runs" not in said(seeds=[0])
@@ -171,9 +221,8 @@ def compare_of(**changes: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("render", [render_terminal, comparison_markdown])
-def test_tables_put_the_stated_questions_first_and_hold_every_number(render: Any) -> None:
-    text = render(compare_of())
+def test_tables_put_the_stated_questions_first_and_hold_every_number() -> None:
+    text = render_terminal(compare_of())
     assert text.index("Stated before the run") < text.index("Exploratory") < text.index("Each model by itself")
     for piece in (
         "sft against base",
@@ -187,11 +236,6 @@ def test_tables_put_the_stated_questions_first_and_hold_every_number(render: Any
         assert piece in text
     assert not BANNED.search(text)
     assert text.endswith("in full.\n")
-
-
-def test_markdown_cells_hold_no_markup_of_others() -> None:
-    text = comparison_markdown(compare_of(model="a|b<script>"))
-    assert "<script>" not in text and "<b>" not in text and "a\\|b" in text
 
 
 def test_the_terminal_gets_no_control_characters() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
 from sightline.verdict import statistics
@@ -163,6 +164,18 @@ def test_variance_between_training_runs_by_hand() -> None:
     assert estimate.degrees_of_freedom == pytest.approx(0.0007**2 / (0.0004**2 / 99 + 0.0003**2 / 2))
     agreeing = statistics.add_seed_variance(Estimate(0.05, 0.02, 99), [0.05, 0.05])
     assert agreeing == pytest.approx(Estimate(0.05, 0.02, 99))
+
+
+@pytest.mark.parametrize("effect", [0.9, 1.0, 1.3])
+def test_the_runs_that_a_recipe_needs_are_those_of_a_t_test_of_runs(effect: float) -> None:
+    means = effect + np.array([-1.0, 0.0, 1.0])  # a standard deviation of 1 between runs, and of next to 0 in them
+    found = statistics.run_spread(Estimate(effect, 1e-6, 99), means.tolist())
+    exact = TTestPower().solve_power(effect_size=effect, power=0.8, alpha=0.05)
+    assert found.num_needed is not None and abs(found.num_needed - math.ceil(exact)) <= 1
+    assert found.share == pytest.approx(1.0)
+    unclear = statistics.run_spread(Estimate(effect, effect, 99), means.tolist())  # the questions alone are too few
+    assert unclear.num_needed is None and unclear.share == pytest.approx((1 / 3) / (1 / 3 + effect**2))
+    assert statistics.run_spread(Estimate(effect, 1e-6, 99), [0.0, 2 * effect]).num_needed is None
 
 
 @settings(max_examples=200)

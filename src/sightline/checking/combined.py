@@ -8,13 +8,11 @@ from types import SimpleNamespace
 from sightline.checking.findings import Finding
 from sightline.checking.models import agreed_shape
 from sightline.errors import SightlineError, StudyError
-from sightline.study import Average, Choose, Step, StepRun, Training
+from sightline.study import Average, Choose, Step, StepRun
+from sightline.study.continued import Shape, shape_of, shape_of_mean
 
 SERVED_RANK = 512
 """The highest rank that vLLM serves as an adapter (`--max-lora-rank`)."""
-
-Shape = Mapping[str, object]
-"""What an adapter is like, by the study's keys."""
 
 
 def faults_of_averages(
@@ -144,27 +142,10 @@ def expected_shapes(
         known = [shape for shape in parents if shape is not None]
         shape: Shape | None = None
         if run.training is not None:
-            shape = _shape_of(run.training) if run.parent in bare else parents[0]
+            shape = shape_of(run.training) if run.parent in bare else parents[0]
         elif len(known) == len(parents) and known and isinstance(step, Average):
-            shape = _shape_of_mean(known, step.svd_rank)
+            shape = shape_of_mean(known, step.svd_rank)
         elif len(known) == len(parents) and isinstance(step, Choose) and all(other == known[0] for other in known):
             shape = known[0]
         shapes[run.name] = shape
     return shapes
-
-
-def _shape_of(training: Training) -> Shape:
-    return {f"lora.{name}": value for name, value in training.lora} | {"train": sorted(training.train)}
-
-
-def _shape_of_mean(shapes: Sequence[Shape], svd_rank: int | None) -> Shape:
-    total = sum(int(str(shape["lora.rank"])) for shape in shapes)
-    rank = total if svd_rank is None else min(total, svd_rank)
-    dropouts = {shape["lora.dropout"] for shape in shapes}
-    return {
-        **shapes[0],
-        "lora.rank": rank,
-        "lora.alpha": rank,
-        "lora.rslora": False,
-        "lora.dropout": dropouts.pop() if len(dropouts) == 1 else 0.0,
-    }

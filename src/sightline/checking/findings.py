@@ -23,13 +23,14 @@ FINDINGS: Mapping[str, str] = {
     "identical-members": "models that are trained in exactly the same way",
     "unusual-setting": "a learning rate, rank, alpha, dropout or number of epochs far outside what the field uses",
     "critique-at-chance": "preferences of a model about its own answers that are no better than chance",
+    "rows-to-be-made": "a set that a step makes, whose rows are checked when they are made",
     "data-partly-seen": "a step that sees less than half of its rows",
     "destinations": "every place to which data, scores or names would go",
     "licences": "the licences of base and data",
     # rows and splits
     "bad-rows": "rows that cannot be used",
     "placeholder-mismatch": "rows whose image placeholders do not match their pictures",
-    "data-size": "rows, pictures and rows per picture of each set",
+    "data-size": "rows and pictures of each set, and rows per picture or per group of rows that share pictures",
     "repeated-rows": "rows that repeat another",
     "contradictory-rows": "one question about one picture with several answers",
     "answer-balance": "what always giving the commonest answer reaches",
@@ -51,6 +52,7 @@ FINDINGS: Mapping[str, str] = {
     "asked-otherwise-than-trained": "questions put to the model in another form than it was trained on",
     "prefix-sharing": "tokens saved because rows share their pictures, and the speed to expect",
     # what it can show and what it costs
+    "few-test-images": "a test set about too few pictures for any verdict",
     "detectable-difference": "the smallest difference that the planned comparisons can detect",
     "cost": "disk, memory, hours and price before the start, with what the estimate assumes",
     "over-budget": "a study that cannot fit its budget on any accelerator",

@@ -208,11 +208,12 @@ def check_sharing(
     scale = sum(map(len, sequences)) / logical
     logical, executed = round(logical * scale), round(executed * scale)
     images = len(set(image_ids))
+    what = "images" if all(len(sample.pictures) < 2 for sample in samples) else "sets of images"
     saved = logical / executed
     yield Finding(
         name="prefix-sharing",
         severity="note",
-        message=f"{data}: {len(samples):,} rows on {images:,} images, {len(samples) / images:.1f} an image; "
+        message=f"{data}: {len(samples):,} rows on {images:,} {what}, {len(samples) / images:.1f} on each; "
         f"{logical:,} tokens become {executed:,} ({saved:.1f} times fewer), so training can be up to {saved:.1f} times "
         "as fast as without sharing",
         evidence={"logical_tokens": logical, "executed_tokens": executed, "num_rows": len(samples)},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sightline.checking.findings import Finding
 from sightline.errors import SightlineError, StudyError
 from sightline.study import Lora, StepRun, Training
-from sightline.study.loading import differences
+from sightline.study.continued import differences
 
 if TYPE_CHECKING:
     from sightline.models.family import Family
@@ -116,7 +116,10 @@ def agreed_shape(run: StepRun, held: Mapping[str, object]) -> str:
     asked = {f"lora.{name}": value for name, value in settings.lora if value != getattr(Lora(), name)}
     asked |= {"train": sorted(settings.train)} if settings.train else {}
     if found := differences(asked, held):
-        raise StudyError(f"{run.name}: goes on with the adapter {run.parent}, where {found}; leave it out")
+        raise StudyError(
+            f"{run.name}: goes on with the adapter {run.parent}, and {found}; remove that from "
+            f"steps.{run.step}, and the adapter's own is taken"
+        )
     return ", ".join(f"{name.removeprefix('lora.')} {value}" for name, value in held.items() if value)
 
 

@@ -259,6 +259,22 @@ def _unusual(training: Training) -> Iterator[str]:
         )
 
 
+def check_to_be_made(run: StepRun, num_questions: int) -> Iterator[Finding]:
+    """Say of a set that a step makes that there is nothing to look at yet.
+
+    Args:
+        run: the step.
+        num_questions: how many rows it asks about.
+    """
+    yield Finding(
+        name="rows-to-be-made",
+        severity="note",
+        message=f"{run.name}: made by the study itself, from {num_questions:,} questions of {', '.join(run.on)}; its "
+        "rows are checked when they are made",
+        evidence={"num_questions": num_questions, "on": list(run.on), "from": run.parent},
+    )
+
+
 def check_share_seen(run: StepRun, *num_rows: int) -> Iterator[Finding]:
     """Find a step that stops before it has seen half of its rows.
 

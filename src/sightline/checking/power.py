@@ -7,10 +7,36 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from sightline.checking.findings import Finding
+from sightline.data.groups import about_images, count_images, picture_groups
 from sightline.records import Sample
 
 CHANGED = 0.2
 """Share of questions on which two models of a study differ, for planning; 10 to 30% is usual."""
+
+
+def check_enough(data: str, samples: Sequence[Sample], *, least: int, by: str = "") -> Iterator[Finding]:
+    """Find a test set with too few pictures for any verdict.
+
+    Args:
+        data: the test set.
+        samples: the questions.
+        least: the fewest groups of questions, none of which shares a picture with another, that a verdict is given on.
+        by: the metric, where it does not count every question.
+    """
+    num_images, num_groups = count_images(samples)
+    if num_groups >= least:
+        return
+    name, _, split = data.rpartition(".")
+    independent = "images" if num_groups == num_images else "independent groups"
+    yield Finding(
+        name="few-test-images",
+        severity="warning",
+        message=f"{data}: {f'by {by}, ' if by else ''}{len(samples):,} questions are about "
+        f"{about_images(num_images, num_groups)}; with fewer than {least} {independent} there is no interval and no "
+        "verdict, whatever the models answer",
+        remedy=f"raise the share of {split} in data.{name}.split, or add pictures" if name else "add pictures",
+        evidence={"num_questions": len(samples), "num_images": num_images, "num_groups": num_groups, "least": least},
+    )
 
 
 def check_detectable(
@@ -23,7 +49,8 @@ def check_detectable(
 ) -> Iterator[Finding]:
     """Say how large a difference must be for the planned comparisons to detect it.
 
-    Two bounds are given: questions about one picture tell as much as any others, or no more than one of them does.
+    Two bounds are given: questions about one picture (or of one group that shares pictures) tell as much as any others,
+    or no more than one of them does.
 
     Args:
         data: the test set.
@@ -32,23 +59,26 @@ def check_detectable(
         num_comparisons: planned by this metric, corrected together.
         detectable: gives the difference from standard error, degrees of freedom and false-alarm rate.
     """
-    per_image = Counter(sample.image_id for sample in samples)
-    if len(per_image) < 2:
+    per_group = Counter(picture_groups(samples))
+    if len(per_group) < 2:
         return
+    num_images, num_groups = count_images(samples)
+    what = "about one image" if num_images == num_groups else "of one group"
     alpha = 0.05 / num_comparisons
     low = math.sqrt(CHANGED / len(samples))
-    high = math.sqrt(CHANGED * sum(count**2 for count in per_image.values())) / len(samples)
-    least, most = (100 * detectable(error, len(per_image) - 1, alpha) for error in (low, high))
+    high = math.sqrt(CHANGED * sum(count**2 for count in per_group.values())) / len(samples)
+    least, most = (100 * detectable(error, num_groups - 1, alpha) for error in (low, high))
     yield Finding(
         name="detectable-difference",
         severity="note",
-        message=f"{data}: by {by}, {len(samples):,} questions on {len(per_image):,} images can detect a difference of "
-        f"{least:.1f} points or more (80% power, planned comparisons: {num_comparisons}, models differing on "
-        f"{CHANGED:.0%} of the questions), of {most:.1f} points if questions about one image answer alike",
+        message=f"{data}: by {by}, {len(samples):,} questions on {about_images(num_images, num_groups)} can detect a "
+        f"difference of {least:.1f} points or more (80% power, planned comparisons: {num_comparisons}, models "
+        f"differing on {CHANGED:.0%} of the questions), of {most:.1f} points if questions {what} answer alike",
         evidence={
             "points": least,
             "points_if_alike": most,
             "num_questions": len(samples),
-            "num_images": len(per_image),
+            "num_images": num_images,
+            "num_groups": num_groups,
         },
     )

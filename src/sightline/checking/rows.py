@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from sightline.checking.findings import NUM_EXAMPLES, Finding
-from sightline.data.problems import NUM_PRINTED, Problem
+from sightline.data.groups import about_images, count_images, picture_groups
+from sightline.data.problems import Problem, problem_lines
 from sightline.records import NOT_A_TARGET, Sample
 
 YES_NO = ("yes", "no")
@@ -34,50 +35,90 @@ def _answer(sample: Sample) -> str:
 
 
 def check_repeats(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
-    """Find rows that ask the same of the same picture: repeated, or with another answer."""
+    """Find rows that ask the same of the same picture: repeated, or with another answer.
+
+    Of preference pairs, two of one question may prefer different answers; they contradict each other where what one
+    chooses over the other is rejected for it in another.
+    """
     asked: dict[Key, list[Sample]] = defaultdict(list)
     for sample in samples:
         asked[row_key(sample)].append(sample)
     several = [rows for rows in asked.values() if len(rows) > 1]
-    contradictory = [rows for rows in several if len({_answer(row) for row in rows}) > 1]
+    contradictory = [found for rows in several if (found := _contradicting(rows))]
     if contradictory:
+        is_pairs = contradictory[0][0].rejected is not None
+        told = (
+            "have pairs that prefer the same answers the other way round"
+            if is_pairs
+            else "have several different answers"
+        )
         yield Finding(
             name="contradictory-rows",
             severity="warning",
-            message=f"{data}: {len(contradictory)} questions about one picture have several different answers, "
+            message=f"{data}: {len(contradictory)} questions about one picture {told}, "
             f"for example {_shown(contradictory[0])}",
             remedy="decide which answer is right, or drop the others",
             evidence={"rows": [[row.origin for row in rows] for rows in contradictory[:NUM_EXAMPLES]]},
         )
-    repeated = [rows for rows in several if len({_answer(row) for row in rows}) == 1]
+    repeated = [same for rows in several if not _contradicting(rows) for same in _repeating(rows)]
     if repeated:
         extra = sum(len(rows) - 1 for rows in repeated)
+        what = "answers" if repeated[0][0].rejected is not None else "answer"
         yield Finding(
             name="repeated-rows",
             severity="note",
-            message=f"{data}: {extra} rows repeat another row's picture, question and answer",
+            message=f"{data}: {extra} rows repeat another row's picture, question and {what}",
             evidence={"rows": [[row.origin for row in rows] for rows in repeated[:NUM_EXAMPLES]]},
         )
 
 
+def _said(sample: Sample) -> tuple[str, str | None]:
+    """Give a row's answer, and the one that it is preferred to."""
+    return _answer(sample), None if sample.rejected is None else " ".join(sample.rejected.lower().split())
+
+
+def _contradicting(rows: Sequence[Sample]) -> list[Sample]:
+    """Choose the rows of one question that cannot all be right."""
+    said = {_said(row) for row in rows}
+    if rows[0].rejected is None:
+        return list(rows) if len(said) > 1 else []
+    turned = {(better, worse) for better, worse in said if better != worse and (worse, better) in said}
+    return [row for row in rows if _said(row) in turned]
+
+
+def _repeating(rows: Sequence[Sample]) -> list[list[Sample]]:
+    """Put the rows of one question together that say the same."""
+    same: dict[tuple[str, str | None], list[Sample]] = defaultdict(list)
+    for row in rows:
+        same[_said(row)].append(row)
+    return [group for group in same.values() if len(group) > 1]
+
+
 def _shown(rows: Sequence[Sample]) -> str:
-    answers = " / ".join(dict.fromkeys(repr(row.answer) for row in rows))
+    told = [f"{row.answer!r}" + (f" over {row.rejected!r}" if row.rejected is not None else "") for row in rows]
+    answers = " / ".join(dict.fromkeys(told))
     return f"{rows[0].question!r} at {rows[0].origin}: {answers}"
 
 
 def check_sizes(data: str, samples: Sequence[Sample]) -> Iterator[Finding]:
-    """Count rows, images and rows per image; and how the rows divide by answer type, where the data says so."""
-    per_image = Counter(sample.image_id for sample in samples)
+    """Count rows, pictures, groups of rows that share pictures, and how rows divide by answer type where the data says.
+
+    Where every row has one picture, the groups are the pictures, and nothing is said of them.
+    """
+    num_images, num_groups = count_images(samples)
+    per_group = Counter(picture_groups(samples))
     types = Counter(sample.tags["answer_type"] for sample in samples if "answer_type" in sample.tags)
     divided = "; " + ", ".join(f"{count} {name}" for name, count in sorted(types.items())) if types else ""
-    most = max(per_image.values(), default=0)
-    average = len(samples) / max(1, len(per_image))
+    most = max(per_group.values(), default=0)
+    average = len(samples) / max(1, num_groups)
+    unit = "an image" if num_images == num_groups else "a group"
+    grouped = {} if num_images == num_groups else {"num_groups": num_groups}
     yield Finding(
         name="data-size",
         severity="note",
-        message=f"{data}: {len(samples):,} rows on {len(per_image):,} images, {average:.2f} an image, at most {most}"
-        + divided,
-        evidence={"num_rows": len(samples), "num_images": len(per_image), "max_per_image": most, **types},
+        message=f"{data}: {len(samples):,} rows on {about_images(num_images, num_groups)}, {average:.2f} {unit}, "
+        f"at most {most}{divided}",
+        evidence={"num_rows": len(samples), "num_images": num_images, **grouped, "max_per_image": most, **types},
     )
 
 
@@ -163,13 +204,10 @@ def check_problems(problems: Sequence[Problem], *, num_rows: int, skipped: bool)
     for name, (found, what, remedy) in told.items():
         if found:
             rows = {(problem.file, problem.row) for problem in found}
-            more = f"\n  ... and {len(found) - NUM_PRINTED} more" if len(found) > NUM_PRINTED else ""
             yield Finding(
                 name=name,
                 severity="warning" if skipped else "fault",
-                message=f"{len(rows)} of {num_rows} rows {what}:\n  "
-                + "\n  ".join(map(str, found[:NUM_PRINTED]))
-                + more,
+                message=f"{len(rows)} of {num_rows} rows {what}:\n  " + "\n  ".join(problem_lines(found)),
                 remedy="they are left out" if skipped else remedy,
                 evidence={"num_rows": len(rows), "rows": [str(problem) for problem in found[:NUM_EXAMPLES]]},
             )

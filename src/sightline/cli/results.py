@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -109,10 +110,13 @@ def report(
     figures: Figures = True,
     as_json: AsJson = False,
 ) -> None:
-    """Write a study's report anew, or say whether it still holds."""
+    """Write a study's report anew, with what people have judged since, or say whether it still holds."""
     if not verify:
         from sightline.report.build import build_report
+        from sightline.runner.compare import use_new_reviews
 
+        if use_new_reviews(directory):
+            print("compared again, with the judgements in reviews/", file=sys.stderr)
         path = build_report(directory, with_images=images, with_figures=figures)
         if as_json:
             print_json({"report": str(path)})

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sightline.cli.app import AsJson, Figures, Overrides, StudyFile, app, missing_extra, print_json
 from sightline.errors import SightlineError, StudyError
-
-if TYPE_CHECKING:
-    from sightline.checking.findings import Finding
 
 
 @app.command()
@@ -26,15 +22,21 @@ def init(
     base: Annotated[str, typer.Option(help="The model to tune.")] = "llava-hf/llava-1.5-7b-hf",
 ) -> None:
     """Guess the columns, show three rows, write a commented study."""
-    from sightline.data.guess import guess_columns, study_text
+    from sightline.data.first_study import choose_shares, study_text
+    from sightline.data.guess import guess_columns
     from sightline.storage import write_file
+    from sightline.verdict.pairs import MIN_GROUPS
 
     if out.exists():
         raise StudyError(f"{out} exists; give another --out, or remove it")
     guess = guess_columns(data, images)
     for number, row in enumerate(guess.preview, start=1):
         print(f"row {number}: " + "; ".join(f"{key} = {value}" for key, value in row.items()))
-    write_file(out, study_text(guess, name=out.resolve().parent.name or "study", folder=out.parent, base=base))
+    shares, remark = choose_shares(guess.num_pictures, MIN_GROUPS)
+    name = out.resolve().parent.name or "study"
+    write_file(out, study_text(guess, name=name, folder=out.parent, shares=shares, remark=remark, base=base))
+    if remark:
+        print(f"warning: {remark}")
     print(f"wrote {out}; next: sightline check {out}")
 
 
@@ -103,16 +105,14 @@ def check(
     import dataclasses
     import time
 
+    from sightline.cli.findings import print_findings, summary
     from sightline.runner import StudyCheck
     from sightline.study import load_study
 
     began = time.perf_counter()
     loaded = load_study(study, overrides=set_ or [], smoke=smoke)
-    looking, findings = StudyCheck(loaded), []
-    for finding in looking:
-        findings.append(finding)
-        if not as_json:
-            _print_finding(finding)
+    looking = StudyCheck(loaded)
+    findings = list(looking if as_json else print_findings(looking))
     if html is not None:
         from sightline.report.check_page import check_page
         from sightline.storage import write_file
@@ -121,7 +121,9 @@ def check(
     if as_json:
         print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
-        print(f"{_summary(findings)}; {time.perf_counter() - began:.0f} s, {_peak_gib():.1f} GiB of memory at most")
+        print(
+            f"found: {summary(findings)}; {time.perf_counter() - began:.0f} s, {_peak_gib():.1f} GiB of memory at most"
+        )
         if html is not None:
             print(html)
     if any(finding.stops for finding in findings):
@@ -131,12 +133,6 @@ def check(
         raise typer.Exit(4)
 
 
-def _print_finding(finding: Finding) -> None:
-    remedy = f"; {finding.remedy}" if finding.remedy else ""
-    accepted = f" (accepted: {finding.accepted})" if finding.accepted else ""
-    print(f"{finding.severity:8} {finding.name}: {finding.message}{remedy}{accepted}", flush=True)
-
-
 def _peak_gib() -> float:
     """Give the most memory that this process had at once, and the largest of those it started."""
     import resource
@@ -144,17 +140,6 @@ def _peak_gib() -> float:
     unit = 1 if sys.platform == "darwin" else 1024
     processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return sum(resource.getrusage(which).ru_maxrss for which in processes) * unit / 2**30
-
-
-def _summary(findings: Sequence[Finding]) -> str:
-    """Count findings, and name those that matter."""
-    told = []
-    for severity in ("fault", "warning", "note"):
-        found = [finding for finding in findings if finding.severity == severity]
-        names = ", ".join(dict.fromkeys(finding.name + (" accepted" if finding.accepted else "") for finding in found))
-        counted = f"{len(found)} {severity}{'' if len(found) == 1 else 's'}"
-        told.append(f"{counted} ({names})" if found and severity != "note" else counted)
-    return "found: " + ", ".join(told)
 
 
 @app.command()

@@ -21,6 +21,22 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
 """Our name of a field to the column names that are taken for it when `columns` says nothing, best first."""
 
 
+class NoColumnError(DataError):
+    """No column can be taken for a needed field.
+
+    Args:
+        table: which has none.
+        field: a key of `COLUMN_NAMES`.
+        remedy: what to do.
+    """
+
+    def __init__(self, table: Table, field: str, remedy: str) -> None:
+        super().__init__(
+            f"{table.file}: which column holds the {field}? It has {', '.join(table.columns) or 'none'}; {remedy}"
+        )
+        self.table, self.field = table, field
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
     """Where a table's rows have their parts.
@@ -81,10 +97,7 @@ def resolve_fields(
         if known is not None:
             fields[name] = known
         elif name in needed:
-            raise DataError(
-                f"{table.file}: which column holds the {name}? It has {', '.join(table.columns) or 'none'}; name it "
-                f"under `columns: {{{name}: ...}}`, or let `sightline init` guess"
-            )
+            raise NoColumnError(table, name, f"name it under `columns: {{{name}: ...}}`, or let `sightline init` guess")
     return Fields(columns=fields, needs_picture=not is_mixed)
 
 

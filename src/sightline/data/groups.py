@@ -42,3 +42,21 @@ def picture_groups(samples: Sequence[Sample | PreferencePair], tag: str | None =
 def row_group(sample: Sample | PreferencePair) -> str:
     """Name the row that a sample came from; the turns of a conversation have one."""
     return f"row:{sample.origin or sample.id}"
+
+
+def count_images(samples: Sequence[Sample | PreferencePair]) -> tuple[int, int]:
+    """Count distinct pictures, and the groups of rows that share none."""
+    pictures = {picture.sha256 for sample in samples for picture in sample.pictures}
+    return len(pictures), len(set(picture_groups(samples)))
+
+
+def about_images(num_images: int, num_groups: int) -> str:
+    """Write how many images questions are about; and how many groups they form, where questions share images in part.
+
+    Args:
+        num_images: distinct pictures.
+        num_groups: groups of questions that share no picture, which statistics take for independent.
+    """
+    images = f"{num_images:,} image{'s'[: num_images != 1]}"
+    groups = f"{num_groups:,} independent group{'s'[: num_groups != 1]}"
+    return images if num_groups == num_images else f"{images} ({groups})"

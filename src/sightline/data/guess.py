@@ -1,18 +1,14 @@
-"""Guessing what the columns of an unknown file mean, by what is in them; and a first study for it."""
+"""Guessing what the columns of an unknown file mean, by what is in them."""
 
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from sightline.data.album import find_inside
-from sightline.data.formats import COLUMN_NAMES
 from sightline.data.pictures import SUFFIXES, PictureError
 from sightline.data.problems import shown
 from sightline.data.rows import Row, Table, read_table, syntax_of
@@ -32,7 +28,13 @@ NAME_HINTS: Mapping[str, re.Pattern[str]] = {
 }
 """What columns are often called; decides only between columns whose content fits about equally."""
 
+CHOSEN_HINT = re.compile(r"^chosen|^prefer", re.IGNORECASE)
+REJECTED_HINT = re.compile(r"^reject|^disprefer", re.IGNORECASE)
+"""What the two answers of a preference table are called; content cannot tell which of them is the better one."""
+
 _NAME_WEIGHT = 0.3
+_LEAST_FIT = 0.25
+"""Of a column that can be a question: two or three words, or a name that says so."""
 _YES_NO = frozenset(["yes", "no", "ja", "nein", "oui", "non", "sí", "si", "sim", "não", "y", "n", "true", "false"])
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}.*")
 
@@ -49,7 +51,7 @@ class Guess:
         reasons: our name of a field to why that column was taken.
         preview: the first three rows: image, question and answer as they will be read.
         num_rows: rows in the file.
-        num_pictures: different pictures among the rows looked at.
+        num_pictures: different names of pictures in the file.
         has_yes_no: whether some answers are yes or no.
     """
 
@@ -62,6 +64,11 @@ class Guess:
     num_rows: int
     num_pictures: int
     has_yes_no: bool
+
+    @property
+    def is_preferences(self) -> bool:
+        """Whether rows hold two answers, one preferred to the other."""
+        return "rejected" in self.columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +123,12 @@ def guess_columns(file: Path, images: Path) -> Guess:
         has_yes_no = False
     else:
         described = [_describe(rows, name, found) for name in table.columns if name != image]
-        columns, reasons = _guess_texts(described, table)
+        columns, reasons = _guess_pairs(described, table) or _guess_texts(described, table)
         columns = {"image": image, **columns}
         reasons = {"image": image_reason, **reasons}
-        question, answer = str(columns["question"]), str(columns["answer"])
-        preview = tuple(
-            {"image": _text(row, image), "question": _text(row, question), "answer": _text(row, answer)}
-            for row in rows[:3]
-        )
+        shown_fields = [name for name in columns if name not in ("id", "tags")]
+        preview = tuple({name: _text(row, str(columns[name])) for name in shown_fields} for row in rows[:3])
+        answer = str(columns.get("answer", ""))
         has_yes_no = any(_text(row, answer).strip(" .").casefold() in ("yes", "no") for row in rows)
     return Guess(
         file=file,
@@ -133,7 +138,7 @@ def guess_columns(file: Path, images: Path) -> Guess:
         reasons=reasons,
         preview=preview,
         num_rows=len(every_row),
-        num_pictures=len(set(found) - {""}),
+        num_pictures=len({_text(row, image) for row in every_row} - {""}),
         has_yes_no=has_yes_no,
     )
 
@@ -274,7 +279,34 @@ def _guess_texts(columns: Sequence[_Column], table: Table) -> tuple[dict[str, st
         + (f", {answer.share_yes_no:.0%} yes or no" if answer.share_yes_no else "")
         + (", differing among one picture's questions" if answer.varies_within_image else ""),
     }
-    others = [column for column in columns if column is not question and column is not answer]
+    _guess_rest([column for column in columns if column not in (question, answer)], chosen, reasons)
+    return chosen, reasons
+
+
+def _guess_pairs(columns: Sequence[_Column], table: Table) -> tuple[dict[str, str | list[str]], dict[str, str]] | None:
+    """Choose prompt, chosen and rejected answer, id and tags; None where the table holds no preferences."""
+    worse = next((column for column in columns if REJECTED_HINT.search(column.name)), None)
+    better = next((column for column in columns if CHOSEN_HINT.search(column.name)), None)
+    if worse is None or better is None:
+        return None
+    others = [column for column in columns if column not in (worse, better)]
+    prompts = [
+        column for column in others if column.share_filled >= LEAST_FOUND and _question_fit(column) >= _LEAST_FIT
+    ]
+    if not prompts:
+        raise DataError(
+            f"{table.file}: {better.name} and {worse.name} are answers, and no other column reads like questions: "
+            f"{', '.join(column.name for column in others) or 'there is none'}"
+        )
+    prompt = max(prompts, key=_question_fit)
+    chosen: dict[str, str | list[str]] = {"prompt": prompt.name, "chosen": better.name, "rejected": worse.name}
+    reasons = {"prompt": f"{prompt.mean_words:.0f} words on average", "chosen": "its name", "rejected": "its name"}
+    _guess_rest([column for column in others if column is not prompt], chosen, reasons)
+    return chosen, reasons
+
+
+def _guess_rest(others: Sequence[_Column], chosen: dict[str, str | list[str]], reasons: dict[str, str]) -> None:
+    """Add id and tags to what was chosen, with their reasons."""
     keys = [column for column in others if _is_key(column)]
     if keys:
         key = max(keys, key=lambda column: _hint("id", column))
@@ -284,74 +316,8 @@ def _guess_texts(columns: Sequence[_Column], table: Table) -> tuple[dict[str, st
     if tags:
         chosen["tags"] = tags
         reasons["tags"] = "few, short values"
-    return chosen, reasons
 
 
 def _is_tag(column: _Column) -> bool:
     few = 2 <= column.num_distinct <= min(30, len(column.texts) / 2)
     return few and column.mean_words <= 3 and not column.share_odd and column.share_filled >= LEAST_FOUND
-
-
-def study_text(guess: Guess, *, name: str, folder: Path, base: str = "llava-hf/llava-1.5-7b-hf") -> str:
-    """Write a first study of the guessed data, with a comment on every line that one may want to change.
-
-    Args:
-        guess: what the columns mean.
-        name: the study's name; what a name cannot hold becomes a hyphen.
-        folder: where the study file will be; its paths start from there.
-        base: the model to tune.
-
-    Returns:
-        The text of a study file.
-    """
-    study = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_") or "study"
-    data = re.sub(r"[^a-z0-9]+", "_", guess.file.stem.lower()).strip("_") or "mine"
-    columns = {key: column for key, column in guess.columns.items() if key == "tags" or COLUMN_NAMES[key][0] != column}
-    reasons = "\n".join(
-        f"    #   {key}: {_yaml(guess.columns[key])}, since {reason}" for key, reason in guess.reasons.items()
-    )
-    metrics = ["exact_match", "closed_accuracy", "nll"] if guess.has_yes_no else ["exact_match", "nll"]
-    if guess.format == "llava":
-        metrics = ["nll", "exact_match"]
-    return f"""\
-# {guess.num_rows:,} rows, {guess.num_pictures:,} pictures among the first {NUM_ROWS_LOOKED_AT}.
-# See what the model will see: sightline show FILE; look for faults: sightline check FILE; do it: sightline run FILE
-name: {_yaml(study)}
-base: {_yaml(base)}    # a name on the hub, a folder, or builtin:tiny to try it without a GPU
-
-data:
-  {data}:
-    source: {_yaml(_from(folder, guess.file))}
-    images: {_yaml(_from(folder, guess.images))}
-    format: {guess.format}
-    # Guessed; correct it if a column is something else:
-{reasons}
-    columns: {_yaml(columns)}
-    # By image: no picture is in two parts, or the test would show what was memorised.
-    split: {{train: 0.8, validation: 0.1, test: 0.1, by: image}}
-
-steps:
-  sft:
-    method: sft
-    from: base
-    on: {data}.train
-    lora: {{rank: 16}}
-    epochs: 1
-
-evaluate:
-  on: {data}.test
-  metrics: {_yaml(metrics)}
-
-# The question this study answers, stated before it runs.
-compare:
-  - {{model: sft, against: base, by: {metrics[0]}}}
-"""
-
-
-def _from(folder: Path, path: Path) -> str:
-    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-
-
-def _yaml(value: object) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
-    return text.removesuffix("\n").removesuffix("\n...")

@@ -1,4 +1,4 @@
-"""Mixtures: rows of several sets put together, in given numbers or proportions."""
+"""Rows drawn from one set, and mixtures: rows of several put together, in given numbers or proportions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def mix_samples(
         DataError: if a set has too few rows.
     """
     counts = _counts(name, {part: len(samples) for part, samples in parts.items()}, amounts, take)
-    drawn = [(part, sample) for part, samples in parts.items() for sample in _draw(samples, counts[part], seed)]
+    drawn = [(part, sample) for part, samples in parts.items() for sample in draw_rows(samples, counts[part], seed)]
     if len({sample.id for _, sample in drawn}) == len(drawn):
         return tuple(sample for _, sample in drawn)
     return tuple(dataclasses.replace(sample, id=f"{part}/{sample.id}") for part, sample in drawn)
@@ -64,8 +64,17 @@ def _counts(name: str, held: Mapping[str, int], amounts: Mapping[str, float], ta
     return counts
 
 
-def _draw(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
-    """Take pictures in an order that depends on them and the seed alone, until there are enough rows."""
+def draw_rows(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
+    """Draw rows at random, picture by picture: in an order that depends on the pictures and the seed alone.
+
+    Args:
+        samples: to draw from.
+        count: rows to draw; where there are fewer, all are drawn. Of the last picture some may stay behind.
+        seed: of the order.
+
+    Returns:
+        the rows drawn, in the order in which they were given.
+    """
     groups = picture_groups(samples)
     place = {group: hashlib.sha256(f"{seed}:{group}".encode()).digest() for group in groups}
 

@@ -44,6 +44,8 @@ PROBES: Mapping[str, Category] = {
     "probes-adversarial": "adversarial",
 }
 SUBSETS = ("all", "chest", "chart", "multi", "single", "description", "loose-description", *PROBES)
+ONE_PICTURE = ("single", "chest", "chart")
+"""Of which there are preference pairs, descriptions and probes."""
 LOOSE = 3
 """Most false sentences of a loose description."""
 QUESTIONS_PER_IMAGE = (1, 3, 5, 6, 6, 7, 7, 8, 10, 12)
@@ -81,7 +83,9 @@ class Description:
 
 def _check(subset: str, allowed: tuple[str, ...] = SUBSETS) -> None:
     if subset not in allowed:
-        raise DataError(f"builtin:phantom: no subset {subset!r}; there are {', '.join(allowed)}")
+        pairs = "questions; where `dpo` learns from it, pairs are drawn"
+        what = "pairs, descriptions and probes" if allowed == ONE_PICTURE else pairs
+        raise DataError(f"builtin:phantom: no subset {subset!r}; there are {', '.join(allowed)} (for {what})")
 
 
 def _images(index: int, seed: int, subset: str) -> tuple[PhantomImage, ...]:
@@ -182,7 +186,7 @@ def phantom_descriptions(
     Raises:
         DataError: for an unknown subset.
     """
-    _check(subset, ("single", "chest", "chart"))
+    _check(subset, ONE_PICTURE)
     rows = []
     for index in range(first_index, first_index + num_images):
         (image,) = _images(index, seed, subset)
@@ -235,7 +239,7 @@ def phantom_pairs(
     Raises:
         DataError: for an unknown subset.
     """
-    _check(subset, ("single", "chest", "chart"))
+    _check(subset, ONE_PICTURE)
     pairs: list[PreferencePair] = []
     for index in range(first_index, first_index + num_images):
         (image,) = _images(index, seed, subset)
@@ -294,7 +298,7 @@ def phantom_probes(
 
     Source: Li et al. 2023, "Evaluating Object Hallucination in Large Vision-Language Models".
     """
-    _check(subset, ("single", "chest", "chart"))
+    _check(subset, ONE_PICTURE)
     if category not in ("random", "popular", "adversarial"):
         raise DataError(f"builtin:phantom: no probe category {category!r}; there are random, popular, adversarial")
     probes: list[Sample] = []

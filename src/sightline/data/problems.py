@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,7 +52,10 @@ _BOUNDS: Mapping[Bound, tuple[str, str]] = {
 """Each bound in words, and the key that moves it."""
 
 NUM_PRINTED = 20
-"""How many problems an error message shows before it says how many more there are."""
+"""How many lines of problems an error message shows before it says how many more problems there are."""
+
+NUM_ALIKE = 3
+"""How many problems of one file with one remedy get lines of their own; of more, as many are given as examples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,14 +132,39 @@ class BadRowsError(DataError):
 
     def __init__(self, problems: tuple[Problem, ...], *, num_rows: int):
         self.problems = problems
-        lines = [str(problem) for problem in problems[:NUM_PRINTED]]
-        if len(problems) > NUM_PRINTED:
-            lines.append(f"... and {len(problems) - NUM_PRINTED} more")
         super().__init__(
             f"{len(_rows_at_fault(problems))} of {num_rows} rows cannot be used:\n  "
-            + "\n  ".join(lines)
+            + "\n  ".join(problem_lines(problems))
             + "\ncorrect them, or set `on_bad_row: skip` in every step that trains, to go on without them"
         )
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """Write problems for a message, one a line; many of one file that have one remedy share a line."""
+    alike: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault((problem.file, problem.remedy), []).append(problem)
+    lines = []
+    num_told = 0
+    for group in alike.values():
+        told = [(len(group), _in_one_line(group))] if len(group) > NUM_ALIKE else [(1, str(one)) for one in group]
+        for number, line in told[: NUM_PRINTED - len(lines)]:
+            num_told += number
+            lines.append(line)
+    return [*lines, f"... and {len(problems) - num_told} more"] if num_told < len(problems) else lines
+
+
+def _in_one_line(problems: Sequence[Problem]) -> str:
+    """Tell of problems of one file with one remedy: how many, the first few that differ, what to do."""
+    examples: dict[str, Problem] = {}
+    for problem in problems:
+        examples.setdefault(problem.image or f"{problem.found} {problem.row}", problem)
+    shown_ones = list(examples.values())[:NUM_ALIKE]
+    rows = len({problem.row for problem in problems})
+    pictures = len({problem.image for problem in problems} - {""})
+    counted = f"{rows:,} rows" + (f", {pictures:,} pictures" if pictures else "")
+    told = "; ".join(f"{problem.found} (row {problem.row})" for problem in shown_ones)
+    return f"{problems[0].file}: {counted}, for example {told}; {problems[0].remedy}"
 
 
 def _rows_at_fault(problems: tuple[Problem, ...]) -> set[tuple[str, int | None]]:

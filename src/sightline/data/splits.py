@@ -78,7 +78,9 @@ def split_samples(
         parts[part_of_group[group]].append(sample)
     empty = [name for name, part in parts.items() if not part]
     if empty:
-        what = {"image": "pictures", "row": "rows"}.get(by, f"groups by {by}")
+        joined = any(len(sample.pictures) > 1 for sample in samples)
+        pictures = "groups of rows that share pictures" if joined else "pictures"
+        what = {"image": pictures, "row": "rows"}.get(by, f"groups by {by}")
         raise DataError(
             f"split: {len(held)} {what} are too few to fill {', '.join(empty)} of {dict(shares)}; "
             "add data, or leave out a part"

@@ -7,7 +7,7 @@ finished row and changes no bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,12 +230,16 @@ def write_answers(path: Path, rows: Iterator[list[Answer]], *, order: Mapping[tu
         for row in rows:
             file.write("".join(json_line(to_json(answer)) for answer in row))
             file.flush()
-    answers = sorted(
-        read_partial(path),
-        key=lambda answer: (answer.data, answer.template, order[(answer.data, answer.sample_id)], answer.k),
-    )
-    write_file(path, "".join(json_line(to_json(answer)) for answer in answers))
+    store_answers(path, read_partial(path), order=order)
     part.unlink()
+
+
+def store_answers(path: Path, answers: Iterable[Answer], *, order: Mapping[tuple[str, str], int]) -> None:
+    """Write answers in the order of the data; `order` as for `write_answers`."""
+    ordered = sorted(
+        answers, key=lambda answer: (answer.data, answer.template, order[(answer.data, answer.sample_id)], answer.k)
+    )
+    write_file(path, "".join(json_line(to_json(answer)) for answer in ordered))
 
 
 def begin_answers(path: Path, made_from: Mapping[str, str]) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from sightline.records import Picture
+from sightline.records import Message, Picture
 from sightline.storage import canonical_json, sha256_of
 
 CUT = "length"
@@ -44,15 +44,22 @@ class Call:
         name: how messages call it, such as the row's name; no part of what is asked.
         text: the prompt, after the pictures.
         pictures: in the order in which they are shown.
+        messages: a conversation in place of the one turn of pictures and text; it refers to the pictures by index.
         schema: JSON schema that the reply should follow, for servers that can hold a model to one.
         number: which time the same is asked; equal calls with equal numbers are one call.
     """
 
     name: str
-    text: str
+    text: str = ""
     pictures: tuple[Picture, ...] = ()
+    messages: tuple[Message, ...] = ()
     schema: Mapping[str, Any] | None = None
     number: int = 0
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """The turns that are put, whichever way they were given."""
+        return self.messages or (Message(role="user", content=(*range(len(self.pictures)), self.text)),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +118,8 @@ def call_key(identity: Mapping[str, str], call: Call, decoding: ReplyDecoding) -
         "number": call.number,
         "decoding": asdict(decoding),
     }
+    if call.messages:
+        asked["messages"] = [asdict(message) for message in call.messages]
     return sha256_of(canonical_json(asked))
 
 

@@ -31,7 +31,10 @@ PROMPT_SHA256 = sha256_of(OPENING + RESPONSES + CLOSING + "".join(LETTERS))[:16]
 """What the wording is known by in records."""
 
 NEAR = 0.95
-"""Share of characters in common from which two answers are too alike to be preferred one to the other."""
+"""Share of characters in common from which two answers are nearly the same, which is counted and changes nothing."""
+
+EDGES = ".,;:!?\"'()[]{}…“”‘’`*"
+"""What around a word does not change its meaning; within one (1.5, T-2) it does, and so do signs (-5, <5, 50%)."""
 
 Outcome = Literal["win", "loss", "tie"]
 
@@ -44,11 +47,13 @@ class Duel:
         sample: the question.
         ks: which of the answers drawn for it these are.
         texts: their words.
+        is_near: whether they are nearly the same.
     """
 
     sample: Sample
     ks: tuple[int, int]
     texts: tuple[str, str]
+    is_near: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +83,12 @@ class Drawn:
     Args:
         duels: of every two that differ.
         num_empty: answers without a word; nobody is asked about them.
-        num_equal: answers that repeat another one.
-        num_near: twos too alike to be put to anybody.
+        num_equal: answers that repeat another one, but for case, spaces and punctuation around words.
     """
 
     duels: tuple[Duel, ...]
     num_empty: int
     num_equal: int
-    num_near: int
 
 
 def duels_of(sample: Sample, texts: Sequence[str]) -> Drawn:
@@ -99,19 +102,20 @@ def duels_of(sample: Sample, texts: Sequence[str]) -> Drawn:
     said = {k: text for k, text in enumerate(texts) if text.strip()}
     for k, text in said.items():
         distinct.setdefault(_plain(text), k)
-    duels, num_near = [], 0
-    for (one, i), (other, j) in itertools.combinations(distinct.items(), 2):
-        if SequenceMatcher(None, one, other, autojunk=False).ratio() >= NEAR:
-            num_near += 1
-        else:
-            duels.append(Duel(sample=sample, ks=(i, j), texts=(texts[i], texts[j])))
-    return Drawn(
-        duels=tuple(duels), num_empty=len(texts) - len(said), num_equal=len(said) - len(distinct), num_near=num_near
+    duels = tuple(
+        Duel(sample=sample, ks=(i, j), texts=(texts[i], texts[j]), is_near=_is_near(one, other))
+        for (one, i), (other, j) in itertools.combinations(distinct.items(), 2)
     )
+    return Drawn(duels=duels, num_empty=len(texts) - len(said), num_equal=len(said) - len(distinct))
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".")
+    return " ".join(filter(None, (word.strip(EDGES) for word in text.casefold().split())))
+
+
+def _is_near(one: str, other: str) -> bool:
+    match = SequenceMatcher(None, one, other, autojunk=False)
+    return match.real_quick_ratio() >= NEAR and match.quick_ratio() >= NEAR and match.ratio() >= NEAR
 
 
 def ask_which(loaded: LoadedModel, duels: Sequence[Duel], *, system: str | None = None) -> list[Preference]:

@@ -8,7 +8,7 @@ import re
 from urllib.parse import quote, quote_plus
 
 from sightline.errors import StudyError
-from sightline.study.schema import address_fault
+from sightline.study.servers import address_fault
 
 NO_KEY = "none"
 """What a server without keys is sent, because the client insists on one."""

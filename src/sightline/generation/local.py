@@ -13,7 +13,7 @@ from sightline.generation.calls import CUT, TOO_LONG, Call, Reply, ReplyDecoding
 from sightline.generation.ledger import Ledger
 from sightline.generation.sampling import Decoding
 from sightline.models.loading import LoadedModel, base_identity, base_location, choose_dtype, compute_device
-from sightline.records import Message, Sample
+from sightline.records import Sample
 
 Generate = Callable[[Mapping[str, Call], ReplyDecoding], Iterator[list[Reply]]]
 """Calls by key, and how to reply, to replies as they come."""
@@ -69,7 +69,7 @@ def vision_engine(
             Sample(
                 id=key,
                 pictures=call.pictures,
-                messages=(Message(role="user", content=(*range(len(call.pictures)), call.text)),),
+                messages=call.conversation,
                 answer="",
                 origin=call.name,
             )

@@ -7,23 +7,19 @@ failed reply, and a server that does not answer at all ends the run without one.
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
-import json
 import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sightline.data.pictures import open_picture
 from sightline.errors import StudyError
-from sightline.generation.calls import CUT, Call, Reply, ReplyDecoding, call_key
+from sightline.generation.calls import Call, Reply, ReplyDecoding, call_key
+from sightline.generation.chat_format import picture_url, read_completion, write_turn
 from sightline.generation.keys import Key, read_key, refuse_secrets_in
 from sightline.generation.ledger import Ledger
 from sightline.generation.pace import Pace
 from sightline.generation.retries import (
     LOST,
-    BrokenReplyError,
     Fault,
     Health,
     ServerDownError,
@@ -162,7 +158,7 @@ class RemoteEngine:
     async def data_url(self, picture: Picture) -> str:
         """Write a picture as PNG, which carries nothing but its pixels; the last few are remembered."""
         if picture.sha256 not in self._pictures:
-            url = await asyncio.to_thread(_png_url, picture)
+            url = await asyncio.to_thread(picture_url, picture)
             while len(self._pictures) >= 2 * self.concurrency:
                 self._pictures.pop(next(iter(self._pictures)))
             self._pictures[picture.sha256] = url
@@ -237,7 +233,7 @@ class _Round:
             try:
                 async with asyncio.timeout(self.engine.timeout_seconds):
                     raw = await self.client.chat.completions.with_raw_response.create(**arguments)
-                found = _read_completion(raw.text, self.engine.key.hide_in)
+                found = read_completion(raw.text, self.engine.key.hide_in)
             except Exception as error:
                 fault = fault_of(error, self.engine.key.hide_in)
             else:
@@ -269,11 +265,10 @@ class _Round:
                 await asyncio.sleep(backoff_seconds(num_failed))
 
     async def _arguments(self, call: Call) -> dict[str, Any]:
-        pictures = [await self.engine.data_url(picture) for picture in call.pictures]
-        content = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
+        urls = [await self.engine.data_url(picture) for picture in call.pictures]
         arguments: dict[str, Any] = {
             "model": self.engine.model,
-            "messages": [{"role": "user", "content": [*content, {"type": "text", "text": call.text}]}],
+            "messages": [write_turn(message, urls) for message in call.conversation],
             "max_completion_tokens": self.decoding.max_new_tokens,
             "temperature": self.decoding.temperature,
         }
@@ -294,7 +289,8 @@ class _Round:
 
     @staticmethod
     def _estimated_tokens(call: Call) -> int:
-        return len(call.text.encode()) // BYTES_PER_TOKEN + PICTURE_TOKENS * len(call.pictures) + REPLY_TOKENS
+        num_bytes = sum(len(message.text.encode()) for message in call.conversation)
+        return num_bytes // BYTES_PER_TOKEN + PICTURE_TOKENS * len(call.pictures) + REPLY_TOKENS
 
 
 def connect(
@@ -345,44 +341,3 @@ def run_to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
-
-
-def _png_url(picture: Picture) -> str:
-    buffer = io.BytesIO()
-    open_picture(picture).save(buffer, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _read_completion(body: str, hide: Callable[[str], str]) -> dict[str, Any]:
-    """Read a chat completion out of a response's body.
-
-    Raises:
-        BrokenReplyError: it is not one, or says nothing.
-    """
-    try:
-        completion = json.loads(body)
-        choice = completion["choices"][0]
-        message, finish_reason = choice["message"], str(choice.get("finish_reason") or "")
-        text, refusal = message.get("content"), message.get("refusal")
-        usage = completion.get("usage") or {}
-        counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise BrokenReplyError(f"no chat completion ({type(error).__name__}: {error}) in {body[:80]!r}") from None
-    if refusal:
-        text, finish_reason = str(refusal), "refusal"
-    if text is not None and not isinstance(text, str):
-        raise BrokenReplyError(f"the content is {type(text).__name__}, not a text, in {body[:80]!r}")
-    if not (text or "").strip() and finish_reason not in (CUT, "content_filter"):
-        raise BrokenReplyError("the reply is empty")
-    return {
-        "text": hide(_whole_characters(text or "")),
-        "finish_reason": finish_reason,
-        "model": hide(_whole_characters(str(completion.get("model") or ""))),
-        "num_prompt_tokens": counts[0] if isinstance(counts[0], int) else None,
-        "num_completion_tokens": counts[1] if isinstance(counts[1], int) else None,
-    }
-
-
-def _whole_characters(text: str) -> str:
-    """Replace halves of surrogate pairs, which servers cut apart and no file can hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

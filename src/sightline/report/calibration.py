@@ -15,6 +15,7 @@ from sightline.report.reading import Row, StudyFiles
 from sightline.report.tables import Cell, Table, amount, columns, interval, number, words
 from sightline.report.wording import rounded
 from sightline.verdict.columns import group_names, number_groups
+from sightline.verdict.pairs import MIN_GROUPS
 from sightline.verdict.resampling import cluster_bootstrap
 from sightline.verdict.statistics import cluster_sums
 
@@ -22,7 +23,6 @@ CONFIDENCE = "confidence"
 """The part of a score that says how sure the model was, in [0, 1], of an answer that is right (1) or wrong (0)."""
 
 NUM_BINS = 10
-FEWEST_GROUPS = 5
 SEED = 0
 
 
@@ -117,7 +117,7 @@ def calibration(
 
     def bounded(columns_NC: np.ndarray, statistic) -> tuple[float, tuple[float, float] | None]:
         sums_GC = cluster_sums(columns_NC.T, clusters_N).T
-        if len(sums_GC) < FEWEST_GROUPS:
+        if len(sums_GC) < MIN_GROUPS:
             return float(statistic(sums_GC.sum(axis=0)[None, :])[0]), None
         bootstrap = cluster_bootstrap(sums_GC, statistic, seed=SEED)
         low, high = bootstrap.low, bootstrap.high

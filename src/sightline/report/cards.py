@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sightline.report.content import Content
+from sightline.report.metric_facts import metric_facts
 from sightline.report.origins import model_origins
 from sightline.report.reading import Row, StudyFiles
 from sightline.report.study_tables import compare_entries
-from sightline.report.verdicts import interval_text, metric_facts, rest_of_sentence
+from sightline.report.verdicts import interval_text, rest_of_sentence
 from sightline.report.wording import clean, level, markdown_text, shortened, unit_name
 
 RESEARCH_USE = "For research; not for clinical decisions."
@@ -116,7 +117,9 @@ def _model_index(files: StudyFiles, model: str) -> Iterator[dict[str, Any]]:
 
 def _interval(value: Row) -> str:
     unit = value.get("unit") or "rate"
-    ends = interval_text(value.get("interval"), unit, of_change=False)
+    if not value.get("interval"):
+        return f"none ({value['no_interval']})" if value.get("no_interval") else "none"
+    ends = interval_text(value["interval"], unit, of_change=False)
     return f"{ends} {unit_name(unit, of_change=False)}".strip()
 
 
@@ -127,7 +130,7 @@ def _verdicts(files: StudyFiles, model: str) -> Iterator[str]:
         if entry["model"].split("@")[0] != model.split("@")[0] or (place >= stated and told):
             continue
         told = told or place < stated
-        title = metric_facts(files.compare, entry["metric"])[0]
+        title = metric_facts(files.compare, entry["metric"]).title
         asked = f"{markdown_text(title)} on {markdown_text(entry['data'])}, against {markdown_text(entry['against'])}"
         rest = rest_of_sentence(entry["verdict"], str(entry.get("sentence") or ""))
         exploratory = " (exploratory: not stated before the run)" if place >= stated else ""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sightline.report.axes import Scale, scale_around
+from sightline.report.metric_facts import metric_facts
 from sightline.report.reading import Row, StudyFiles
 from sightline.report.sides import metric_order
 from sightline.report.tables import Cell, Table, columns, number, words
-from sightline.report.verdicts import metric_facts
 from sightline.report.wording import MISSING, level, rounded, unit_name
 
 PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64")
@@ -70,6 +70,13 @@ def _peaks(files: StudyFiles) -> Mapping[str, float]:
     return recorded if isinstance(recorded, Mapping) else {}
 
 
+def _whose_memory(files: StudyFiles) -> str:
+    """Say which memory was measured, as run.json has it: " of the accelerator", " of the process", or ""."""
+    hardware = (files.run or {}).get("hardware")
+    kind = hardware.get("peak_memory_kind") if isinstance(hardware, Mapping) else None
+    return f" of the {kind}" if kind in ("accelerator", "process") else ""
+
+
 def seconds_per_answer(files: StudyFiles) -> dict[str, float]:
     """Divide the time that evaluating a model took by its answers; loading and scoring are in it."""
     seconds = _seconds(files)
@@ -112,7 +119,7 @@ def costs_table(files: StudyFiles) -> Table | None:
         row.append(shown(None if size is None else size / 2**20, 2))
         rows.append((*row, *([shown(peak(model), 2)] if peaks else [])))
     titles = ["Model", "#Training (s)", "#Answering and scoring (s)", "#Answers", "#Per answer (s)", "#Adapter (MiB)"]
-    titles += ["#Peak memory (GiB)"] if peaks else []
+    titles += [f"#Peak memory{_whose_memory(files)} (GiB)"] if peaks else []
     return Table(
         name="costs",
         title="What each model took",
@@ -129,11 +136,11 @@ def trades(files: StudyFiles) -> tuple[Trade, ...]:
     for arm in files.compare.get("arms") or ():
         if metric in arm["metrics"]:
             values.setdefault(arm["model"], arm["metrics"][metric])
-    title, unit, _ = metric_facts(files.compare, metric)
+    title, unit = metric_facts(files.compare, metric)[:2]
     peaks = {name.partition(" ")[2]: float(value) for name, value in _peaks(files).items() if name.startswith("eval")}
     taken = (
         ("seconds", "seconds per answer, loading and scoring included", seconds_per_answer(files)),
-        ("memory", "peak memory while answering (GiB)", peaks),
+        ("memory", f"peak memory{_whose_memory(files)} while answering (GiB)", peaks),
     )
     return tuple(
         _trade(name, x_title, f"{title} ({unit_name(unit, of_change=False)})", unit, x, values)

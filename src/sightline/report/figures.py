@@ -16,8 +16,9 @@ from sightline.report.calibration import Calibration
 from sightline.report.content import Content
 from sightline.report.costs import Trade
 from sightline.report.curves import Kind, Training
+from sightline.report.metric_facts import metric_facts
 from sightline.report.reading import Row
-from sightline.report.verdicts import metric_facts, tone_of
+from sightline.report.verdicts import tone_of
 from sightline.report.wording import clean, level, shortened, unit_name
 from sightline.verdict.sentences import model_in_words
 
@@ -153,14 +154,14 @@ def _room(names: Sequence[str]) -> float:
 
 
 def _stated(compare: Row) -> Figure:
-    groups: dict[tuple[str, bool], list[Row]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for entry in compare["stated"]:
-        _, unit, higher = metric_facts(compare, entry["metric"])
-        groups.setdefault((unit, higher), []).append(entry)
+        facts = metric_facts(compare, entry["metric"])
+        groups.setdefault((facts.unit, facts.direction), []).append(entry)
     named = [[_asked(compare, entry) for entry in entries] for entries in groups.values()]
     left = _room([name for names in named for name in names])
     figure, axes = _new([0.5 * len(names) for names in named], left=left, gap=0.7, top=0.15)
-    for axis, names, ((unit, higher), entries) in zip(axes, named, groups.items(), strict=True):
+    for axis, names, ((unit, direction), entries) in zip(axes, named, groups.items(), strict=True):
         factor = 100 if unit == "rate" else 1
         for place, entry in enumerate(entries):
             if entry.get("difference") is None:
@@ -171,7 +172,6 @@ def _stated(compare: Row) -> Figure:
             _whisker(axis, place, entry["difference"], entry.get("interval"), factor, tone_of(entry["verdict"]))
         axis.axvline(0, color=MUTED, linewidth=0.8)
         _rows(axis, names)
-        direction = "higher is better" if higher else "lower is better"
         axis.set_xlabel(f"difference in {unit_name(unit, of_change=True)}; {direction}")
         most = max(map(abs, axis.get_xlim()))
         axis.set_xlim(-most, most)
@@ -180,12 +180,13 @@ def _stated(compare: Row) -> Figure:
 
 def _asked(compare: Row, entry: Row) -> str:
     names = f"{model_in_words(entry['model'])} against {model_in_words(entry['against'])}"
-    return f"{_text(names)}\n{_text(metric_facts(compare, entry['metric'])[0] + ': ' + entry['verdict'])}"
+    return f"{_text(names)}\n{_text(metric_facts(compare, entry['metric']).title + ': ' + entry['verdict'])}"
 
 
 def _metric(compare: Row, arms: Sequence[Row], metric: str, asked: str) -> Figure:
     arms = [arm for arm in arms if metric in arm["metrics"]]
-    title, unit, higher = metric_facts(compare, metric)
+    facts = metric_facts(compare, metric)
+    unit = facts.unit
     factor = 100 if unit == "rate" else 1
     values = [level(arm["metrics"][metric].get("value"), unit) for arm in arms]
     names = [f"{_text(model_in_words(arm['model']))}   {value}" for arm, value in zip(arms, values, strict=True)]
@@ -201,8 +202,7 @@ def _metric(compare: Row, arms: Sequence[Row], metric: str, asked: str) -> Figur
             axis.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=7)
     _rows(axis, names)
     figure.text(0.02, 1 - 0.16 / figure.get_figheight(), _text(asked), fontsize=7, color=MUTED)
-    direction = "higher is better" if higher else "lower is better"
-    axis.set_xlabel(f"{_text(title)} ({unit_name(unit, of_change=False)}); {direction}")
+    axis.set_xlabel(f"{_text(facts.title)} ({unit_name(unit, of_change=False)}); {facts.direction}")
     return figure
 
 

@@ -25,9 +25,9 @@ from sightline.report.reading import Row, StudyFiles
 from sightline.report.sides import MOST_PICTURES_A_ROW, SideBySide, SideRow
 from sightline.report.study_tables import elsewhere_entries, of_wordings
 from sightline.report.tables import slim
-from sightline.report.verdicts import VerdictGroup, has_several, verdict_groups
+from sightline.report.verdicts import VerdictGroup, beside_of, has_several, together, undecided, verdict_groups
 from sightline.report.wording import clean, duration, rounded, shortened
-from sightline.verdict.sentences import BESIDE, beside
+from sightline.verdict.sentences import BESIDE
 
 FIRST_ROWS = 100
 """Rows in view before the reader asks for more, and without a script all there are."""
@@ -82,7 +82,7 @@ def page(content: Content, *, with_images: bool) -> str:
         "template.html.j2",
         title=str(compare.get("study") or files.directory.name),
         script="report.js",
-        functions={"as_show": _as_show},
+        functions={"as_show": _as_show, "together": together, "undecided": undecided},
         compare=compare,
         num_models=len({arm["model"] for arm in compare.get("arms") or ()}),
         several_data=has_several(compare, "data"),
@@ -91,7 +91,8 @@ def page(content: Content, *, with_images: bool) -> str:
         exploratory=_listed(compare, compare.get("exploratory") or ()),
         elsewhere=_listed(compare, elsewhere_entries(files)),
         wordings=[(entry, _listed(compare, of_wordings(compare, entry))) for entry in compare.get("wordings") or ()],
-        beside=[each for each in beside(compare) if each[0] not in {BESIDE[key] for key in _ELSEWHERE}],
+        beside=[each for each in beside_of(compare) if each[0] not in {BESIDE[key] for key in _ELSEWHERE}],
+        with_people=any(panel.any_people for table in content.results for panel in table.panels),
         said={key: _said(compare.get(key) or ()) for key in _ELSEWHERE},
         judges=judges_part(files),
         picture_sets=picture_sets(files.pictures_matter),

@@ -52,7 +52,7 @@ class JudgesPart:
     titles: tuple[str, ...]
 
 
-COUNTED = ("num_judged", "num_unreadable", "num_failed", "num_not_applicable")
+COUNTED = ("num_judged", "num_unreadable", "num_failed", "num_not_applicable", "num_unanswered")
 COUNT_TITLES = ("model", "judged", "unreadable", "never came", "not asked about")
 
 
@@ -106,8 +106,8 @@ def _view(record: Row) -> JudgeView:
 
 
 def _counts(found: Row) -> tuple[str, str, str, str]:
-    judged, unreadable, failed, left_out = (count(found.get(name, 0)) for name in COUNTED)
-    return judged, unreadable, failed, left_out
+    judged, unreadable, failed, left_out, unanswered = (found.get(name, 0) for name in COUNTED)
+    return count(judged), count(unreadable), count(failed), count(left_out + unanswered)
 
 
 def _audit(audit: Row | None) -> str:

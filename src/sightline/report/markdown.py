@@ -11,10 +11,9 @@ from sightline.report.judges import judges_markdown
 from sightline.report.pictures_matter import picture_sets
 from sightline.report.reading import StudyFiles
 from sightline.report.tables import Table, caption, markdown_lines, slim
-from sightline.report.verdicts import VerdictView, verdict_groups
+from sightline.report.verdicts import VerdictView, beside_of, together, undecided, verdict_groups
 from sightline.report.wording import clean, count, shortened
 from sightline.report.wording import markdown_text as text
-from sightline.verdict.sentences import beside
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -45,8 +44,12 @@ def _stated(files: StudyFiles, figures: Sequence[str]) -> Iterator[str]:
         yield ""
         yield "; ".join(f"{text(label)} {text(value)}" for label, value in view.facts) + "."
         yield ""
-        for run in view.checkpoints:
-            yield f"- {text(run.model)} against {text(run.against)}: **{text(run.verdict)}**: {text(run.sentence)}"
+        if view.people:
+            yield from (f"With people's labels: {text(view.people)}", "")
+        for alike in together(view.checkpoints):
+            asked = "; ".join(f"{run.model} against {run.against}" for run in alike)
+            people = f" With people's labels: {text(alike[0].people)}" if alike[0].people else ""
+            yield f"- {text(asked)}: **{text(alike[0].verdict)}**: {text(alike[0].sentence)}{people}"
         yield ""
     if "stated.svg" in figures:
         yield "![The stated questions: differences with intervals](figures/stated.svg)"
@@ -65,18 +68,23 @@ def _results(content: Content) -> Iterator[str]:
         yield f"{text(table.data)}, {text(table.template)} wording: {table.asked}."
         yield ""
         for panel in table.panels:
-            direction = "higher is better" if panel.higher_is_better else "lower is better"
-            yield f"**{text(panel.title)}** ({text(panel.unit)}, {direction})"
+            why = f"; no interval where there is a dash: {text(panel.no_interval)}" if panel.no_interval else ""
+            yield f"**{text(panel.title)}** ({text(panel.unit)}, {panel.direction}{why})"
             yield ""
-            rows = [
-                (row.model, row.value, row.interval, row.clean, row.num_counted, row.num_unparsed, row.num_failed)
+            rows: list[tuple[str, ...]] = [
+                (
+                    *(row.model, row.value, row.interval, row.people, row.people_interval, row.clean),
+                    *(row.num_counted, row.num_unparsed, row.num_failed),
+                )
                 for row in panel.rows
             ]
             if panel.baseline is not None:
                 value, answer = panel.baseline
-                rows.append((f"always {answer!r}", value, "", "", "", "", ""))
-            titles = ("model", "value", "interval", "on clean items", "answers", "of them unparsed", "failed")
-            kept = [place for place in range(len(titles)) if place != 3 or panel.any_clean]
+                rows.append((f"always {answer!r}", value, *[""] * 7))
+            titles = ("model", "value", "interval", "corrected by people", "its interval", "on clean items")
+            titles += ("answers", "of them unparsed", "failed")
+            left_out = {*([] if panel.any_people else [3, 4]), *([] if panel.any_clean else [5])}
+            kept = [place for place in range(len(titles)) if place not in left_out]
             yield from _table([titles[place] for place in kept], [[row[place] for place in kept] for row in rows])
 
 
@@ -96,7 +104,7 @@ def _pictures(files: StudyFiles) -> Iterator[str]:
 
 
 def _beside(files: StudyFiles) -> Iterator[str]:
-    for heading, sentences in beside(files.compare):
+    for heading, sentences in beside_of(files.compare):
         yield f"## {heading}"
         yield ""
         yield from (f"- {text(sentence)}" for sentence in sentences)
@@ -126,29 +134,31 @@ def _captioned(table: Table) -> Iterator[str]:
         yield from (text(table.note), "")
 
 
-def _verdict(view: VerdictView) -> str:
-    """The verdict's words, with the reason where there is no number beside them."""
-    return view.verdict if view.strip else f"{view.verdict}: {view.sentence}"
-
-
 def _exploratory(files: StudyFiles) -> Iterator[str]:
-    views = _views(files, "exploratory")
-    if not views:
+    groups = verdict_groups(files.compare, files.compare.get("exploratory") or (), y=0)
+    if not groups:
         return
     yield "## Exploratory comparisons"
     yield ""
     yield "Not stated before the run: ideas for the next study, not findings of this one."
     yield ""
-    yield from _table(
-        ("model", "against", "metric", "verdict", "difference", "interval", "p", "adjusted p", "fixed", "broke"),
-        (
+    known = [view for group in groups for view in group.views if view.strip]
+    if known:
+        yield from _table(
+            ("model", "against", "metric", "verdict", "difference", "interval", "p", "adjusted p", "fixed", "broke"),
             (
-                *(view.model, view.against, view.metric, _verdict(view), f"{view.difference} {view.unit}"),
-                *(view.interval, view.p, view.p_adjusted, view.fixed, view.broke),
-            )
-            for view in views
-        ),
+                (
+                    *(view.model, view.against, view.metric, view.verdict, f"{view.difference} {view.unit}"),
+                    *(view.interval, view.p, view.p_adjusted, view.fixed, view.broke),
+                )
+                for view in known
+            ),
+        )
+    yield from (
+        f"- **{text(verdict)}**: {text(sentence)} So for {text(asked)}."
+        for verdict, sentence, asked in undecided(groups)
     )
+    yield ""
 
 
 def _found(title: str, recorded: object, *, none: str) -> Iterator[str]:

@@ -20,6 +20,8 @@ def model_origins(files: StudyFiles) -> tuple[tuple[str, str], ...]:
 
 
 def _in_words(origin: Mapping[str, str]) -> str:
+    if "server" in origin:
+        return f"{origin.get('model') or 'the only model'} on {origin['server']}"
     parts = [f"base {origin.get('base', 'unknown')}"]
     if origin.get("quantize", "None") != "None":
         parts.append(f"stored as {origin['quantize']}")

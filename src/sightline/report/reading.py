@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import CorruptError, MissingDataError
-from sightline.records import Sample, sample_from_json
+from sightline.records import NO_ANSWER, Sample, sample_from_json
 from sightline.storage import MANIFEST, recorded_origin
 from sightline.study.text import parse_yaml
 
@@ -131,7 +131,10 @@ def read_study(directory: Path) -> StudyFiles:
         study=study if isinstance(study, dict) else {},
         run=_read_json(directory / "run.json"),
         samples={name: _read_samples(path) for name, path in data_files.items() if path.is_file()},
-        answers={name: tuple(_read_rows(answers[name])) for name in _in_order(set(answers), models)},
+        answers={
+            name: tuple(row for row in _read_rows(answers[name]) if row.get("finish_reason") != NO_ANSWER)
+            for name in _in_order(set(answers), models)
+        },
         scores={
             name: tuple(row for path in sorted(scores[name].glob("*.jsonl")) for row in _read_rows(path))
             for name in _in_order(set(scores), models)

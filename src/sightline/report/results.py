@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from sightline.report import drawing
 from sightline.report.axes import Scale, scale_around
+from sightline.report.metric_facts import facts_of
 from sightline.report.reading import Row
 from sightline.report.sides import metric_order
-from sightline.report.verdicts import interval_text
+from sightline.report.verdicts import by_people, interval_text
 from sightline.report.wording import count, level, unit_name
 from sightline.verdict.sentences import about_images
 
@@ -33,6 +34,9 @@ class ArmRow:
         num_unparsed: answers from which nothing could be read.
         num_failed: answers whose scoring broke.
         num_not_applicable: questions outside the metric.
+        people: the value corrected with people's labels, without unit; "" where there are none.
+        people_interval: its interval, and how many answers they labelled.
+        people_lead: whether there are labels enough for it to stand before the metric's own value.
     """
 
     model: str
@@ -44,6 +48,9 @@ class ArmRow:
     num_unparsed: str
     num_failed: str
     num_not_applicable: str
+    people: str
+    people_interval: str
+    people_lead: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +61,7 @@ class Panel:
         metric: the metric's name.
         title: the metric's title.
         unit: of the values.
-        higher_is_better: which way is up.
+        direction: which way is up, in words.
         rows: one per model.
         baseline: value and answer of always giving the most frequent answer, or None.
         baseline_strip: its drawing.
@@ -62,12 +69,14 @@ class Panel:
         any_failed: whether some scoring broke.
         any_not_applicable: whether some questions lie outside the metric.
         any_clean: whether training has seen some rows.
+        any_people: whether people labelled some answers.
+        no_interval: why values stand without an interval, where some do.
     """
 
     metric: str
     title: str
     unit: str
-    higher_is_better: bool
+    direction: str
     rows: tuple[ArmRow, ...]
     baseline: tuple[str, str] | None
     baseline_strip: Markup
@@ -75,6 +84,8 @@ class Panel:
     any_failed: bool
     any_not_applicable: bool
     any_clean: bool
+    any_people: bool
+    no_interval: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +107,11 @@ class ResultTable:
     panels: tuple[Panel, ...]
 
 
-def _panel(metric: str, arms: Sequence[Row], baseline: Row | None) -> Panel:
+def _panel(metric: str, arms: Sequence[Row], baseline: Row | None, people: Mapping[tuple[str, ...], Row]) -> Panel:
     values = [(arm["model"], arm["metrics"][metric]) for arm in arms if metric in arm["metrics"]]
     first = values[0][1]
-    unit = first.get("unit") or "rate"
+    facts = facts_of(metric, first)
+    unit = facts.unit
     factor = 100 if unit == "rate" else 1
     drawn = [end for _, value in values for end in (value.get("interval") or ())]
     drawn += [value.get("value") for _, value in values]
@@ -107,6 +119,8 @@ def _panel(metric: str, arms: Sequence[Row], baseline: Row | None) -> Panel:
     shown = scale_around([v * factor for v in [*drawn, base_value] if v is not None], intervals=4)
     scale = Scale(shown.low / factor, shown.high / factor, shown.step / factor)
     lines = drawing.grid(scale, zero=False) + drawing.reference_line(scale, base_value)
+    place = (arms[0]["data"], arms[0].get("template") or "plain", metric)
+    labelled = {model: people.get((model, *place), {}) for model, _ in values}
     rows = tuple(
         ArmRow(
             model=model,
@@ -119,14 +133,17 @@ def _panel(metric: str, arms: Sequence[Row], baseline: Row | None) -> Panel:
             num_unparsed=count(value.get("num_unparsed")),
             num_failed=count(value.get("num_failed")),
             num_not_applicable=count(value.get("num_not_applicable")),
+            people=level(labelled[model].get("value"), unit) if labelled[model] else "",
+            people_interval=people_interval(labelled[model]),
+            people_lead=bool(labelled[model].get("headline")),
         )
         for model, value in values
     )
     return Panel(
         metric=metric,
-        title=first.get("title") or metric,
+        title=facts.title,
         unit=unit_name(unit, of_change=False),
-        higher_is_better=bool(first.get("higher_is_better", True)),
+        direction=facts.direction,
         rows=rows,
         baseline=(level(base_value, unit), str(baseline.get("answer") or "")) if baseline else None,
         baseline_strip=lines,
@@ -134,7 +151,17 @@ def _panel(metric: str, arms: Sequence[Row], baseline: Row | None) -> Panel:
         any_failed=any(value.get("num_failed") for _, value in values),
         any_not_applicable=any(value.get("num_not_applicable") for _, value in values),
         any_clean=any(value.get("clean") for _, value in values),
+        any_people=any(labelled.values()),
+        no_interval="; ".join(dict.fromkeys(value["no_interval"] for _, value in values if value.get("no_interval"))),
     )
+
+
+def people_interval(found: Row) -> str:
+    """Say how sure a corrected value is, and on how many labels it stands; "" where there are no labels."""
+    if not found:
+        return ""
+    ends = interval_text(found["interval"], "rate", of_change=False) if found["interval"] else found["reason"]
+    return f"{ends}; {count(found['num_labels'])} labels"
 
 
 def _num_counted(value: Row) -> int | None:
@@ -162,6 +189,7 @@ def result_tables(compare: Row) -> tuple[ResultTable, ...]:
     grouped: dict[tuple[str, str], list[Row]] = {}
     for arm in compare.get("arms") or ():
         grouped.setdefault((arm["data"], arm.get("template") or "plain"), []).append(arm)
+    people = by_people(compare, "model")
     baselines = {(row["data"], row["metric"]): row for row in compare.get("baselines") or ()}
     tables = []
     for (data, template), arms in grouped.items():
@@ -172,7 +200,7 @@ def result_tables(compare: Row) -> tuple[ResultTable, ...]:
                 template=template,
                 asked=_asked(arms[0]),
                 long_names=max(len(arm["model"]) for arm in arms) > _LONG_NAME,
-                panels=tuple(_panel(metric, arms, baselines.get((data, metric))) for metric in metrics),
+                panels=tuple(_panel(metric, arms, baselines.get((data, metric)), people) for metric in metrics),
             )
         )
     return tuple(tables)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sightline.records import Sample
+from sightline.report.metric_facts import MetricFacts, metric_facts
 from sightline.report.mistakes import kind_of
 from sightline.report.reading import Row, StudyFiles
 from sightline.report.wording import LONGEST_TEXT, level
@@ -24,6 +25,9 @@ _CELLS = ("tp", "fp", "fn", "tn")
 
 _Key = tuple[str, str, str]
 """Data set, wording and sample id."""
+
+Facts = Mapping[str, MetricFacts]
+"""Metric to what is known of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,37 +111,30 @@ def metric_order(compare: Row) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def units_of(compare: Row) -> dict[str, str]:
-    """Each metric's unit, "rate" where compare.json does not say."""
-    return {
-        name: value.get("unit") or "rate" for arm in compare.get("arms") or () for name, value in arm["metrics"].items()
-    }
-
-
-def _mark(scores: Mapping[str, Row], metrics: Sequence[str], units: Mapping[str, str]) -> tuple[str, str]:
-    """Put one answer's mark into a word: by the first metric that applies, rates before other units."""
+def _mark(scores: Mapping[str, Row], metrics: Sequence[str], facts: Facts) -> tuple[str, str]:
+    """Put one answer's mark into a word: by the first metric that applies, those that judge before the others."""
     applying = [name for name in metrics if name in scores and scores[name].get("outcome") != "not_applicable"]
     if not applying:
         return "", "plain"
-    name = next((name for name in applying if units.get(name, "rate") == "rate"), applying[0])
-    score, unit = scores[name], units.get(name, "rate")
+    name = next((name for name in applying if facts[name].is_right_or_wrong), applying[0])
+    score, unit, judges = scores[name], facts[name].unit, facts[name].is_right_or_wrong
     value = score.get("value")
     if score.get("outcome") != "scored":
         return str(score.get("outcome") or ""), "plain" if value is None else "bad"
-    if value is None and unit == "rate" and set(_CELLS).intersection(score.get("parts") or ()):
+    if value is None and judges and set(_CELLS).intersection(score.get("parts") or ()):
         value = sum(score["parts"].get(cell, 0) for cell in ("tp", "tn"))  # of a question that a ratio counts
     if value is None:
         return "scored", "plain"
-    if unit == "rate" and value in (0, 1):
+    if judges and value in (0, 1):
         return ("right", "good") if value == 1 else ("wrong", "bad")
     return f"{level(value, unit)}{'%' if unit == 'rate' else f' {unit}'}", "plain"
 
 
-def _flips(comparisons: Iterable[Row], units: Mapping[str, str]) -> dict[tuple[str, str, str], dict[int, str]]:
+def _flips(comparisons: Iterable[Row], facts: Facts) -> dict[tuple[str, str, str], dict[int, str]]:
     flips: dict[tuple[str, str, str], dict[int, str]] = {}
     for index, question in enumerate(comparisons):
-        # A loss moves on every question; only where rates move does a question count as fixed or broken.
-        if units.get(question["metric"], "rate") != "rate":
+        # A loss moves on every question, and a yes is no gain: neither fixes or breaks anything.
+        if question["metric"] in facts and not facts[question["metric"]].is_right_or_wrong:
             continue
         for status in ("fixed", "broke"):
             for sample_id in question.get(f"{status}_ids") or ():
@@ -186,8 +183,9 @@ def side_by_side(files: StudyFiles, *, most_rows: int = MOST_ROWS) -> SideBySide
     """
     stated = tuple(files.compare.get("stated") or ())
     comparisons = stated + tuple(files.compare.get("exploratory") or ())
-    metrics, units = metric_order(files.compare), units_of(files.compare)
-    flips = _flips(comparisons, units)
+    metrics = metric_order(files.compare)
+    facts = {name: metric_facts(files.compare, name) for name in metrics}
+    flips = _flips(comparisons, facts)
 
     answers: dict[_Key, dict[str, Row]] = {}
     for model, rows in files.answers.items():
@@ -208,7 +206,7 @@ def side_by_side(files: StudyFiles, *, most_rows: int = MOST_ROWS) -> SideBySide
 
     models = tuple(files.answers)
     rows = tuple(
-        _row(files, key, models, answers[key], scores, metrics, units, flips.get(key, {}))
+        _row(files, key, models, answers[key], scores, metrics, facts, flips.get(key, {}))
         for key in sorted(_keys(files, answers), key=rank)
     )
     longest = _longest(rows[:most_rows])
@@ -230,7 +228,7 @@ def _row(
     answers: Mapping[str, Row],
     scores: Mapping[tuple[str, *_Key], Mapping[str, Row]],
     metrics: Sequence[str],
-    units: Mapping[str, str],
+    facts: Facts,
     flips: Mapping[int, str],
 ) -> SideRow:
     data, template, sample_id = key
@@ -240,11 +238,11 @@ def _row(
     for model in models:
         by_metric = scores.get((model, *key), {})
         for name in metrics:
-            mark, _ = _mark(by_metric, [name], units)
+            mark, _ = _mark(by_metric, [name], facts)
             marks[name] += LETTERS.get(mark, "p")
         if model in answers:
             answer = answers[model]
-            mark, tone = _mark(by_metric, metrics, units)
+            mark, tone = _mark(by_metric, metrics, facts)
             cut = answer.get("finish_reason") == "length"
             said.append(Said(models=(model,), text=str(answer["text"]), mark=mark, tone=tone, cut=cut))
             kinds[model] = kind_of(sample, answer, mark)

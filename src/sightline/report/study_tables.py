@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from sightline.report.metric_facts import metric_facts
 from sightline.report.reading import Row, StudyFiles
 from sightline.report.sides import SideBySide
 from sightline.report.tables import (
@@ -18,7 +19,7 @@ from sightline.report.tables import (
     probability,
     words,
 )
-from sightline.report.verdicts import metric_facts
+from sightline.report.verdicts import by_people
 from sightline.report.wording import level, unit_name
 from sightline.verdict.sentences import model_in_words
 
@@ -63,7 +64,7 @@ def _changed(entry: Row, unit: str) -> tuple[Cell, ...]:
 
 
 def _comparison(compare: Row, entry: Row, index: int) -> tuple[Cell, ...]:
-    unit = entry.get("unit") or metric_facts(compare, entry["metric"])[1]
+    unit = entry.get("unit") or metric_facts(compare, entry["metric"]).unit
     moved = {"comparison": str(index)} if entry.get("binary", True) else {}
     return (
         *_asked(entry),
@@ -82,6 +83,7 @@ def _comparison(compare: Row, entry: Row, index: int) -> tuple[Cell, ...]:
 def results_table(compare: Row) -> Table | None:
     """Give every model by every metric, on all rows and, where training has seen some, on the clean ones."""
     rows = []
+    people = by_people(compare, "model")
     with_clean = any(value.get("clean") for _, _, value in _measured(compare))
     for arm, name, value in _measured(compare):
         unit, place = value.get("unit") or "rate", _place(arm, name)
@@ -101,9 +103,14 @@ def results_table(compare: Row) -> Table | None:
             clean = value.get("clean") or value
             row += [amount(clean.get("value"), unit), interval(clean.get("interval"), unit, of_change=False)]
             row += [number((clean.get("num_scored") or 0) + (clean.get("num_unparsed") or 0))]
+        if people:
+            found = people.get((arm["model"], arm["data"], arm.get("template") or "plain", name), {})
+            row += [amount(found.get("value"), unit), interval(found.get("interval"), unit, of_change=False)]
+            row += [number(found.get("num_labels"))]
         rows.append(tuple(row))
     titles = ["Model", "Data", "Wording", "Metric", "#Value", "~Interval", "Unit", "#Scored", "#Unparsed", "#Failed"]
     titles += ["#Value on clean items", "~Interval on clean items", "#Clean items"] if with_clean else []
+    titles += ["#Value corrected by people", "~Corrected interval", "#Labels"] if people else []
     return (
         Table(name="results", title="All models, all metrics", columns=columns(*titles), rows=tuple(rows))
         if rows

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from markupsafe import Markup
 
 from sightline.report import drawing
 from sightline.report.axes import Scale, scale_about_zero
+from sightline.report.metric_facts import metric_facts
 from sightline.report.reading import Row
 from sightline.report.wording import MINUS, MISSING, change, count, level, p_value, unit_name
-from sightline.verdict.sentences import model_in_words
+from sightline.verdict.sentences import beside, model_in_words
 
 _CHECKPOINT_MIDDLE = 14
 _HYPHEN_FOR_MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
@@ -42,6 +43,7 @@ class VerdictView:
         fixed: questions on which the model did better than the other.
         broke: the reverse.
         checkpoints: the single training runs behind the comparison, where there are several.
+        people: what people's labels make of the difference, in a sentence; "" where there is no label of it.
         place: which of compare.json's comparisons it is, the stated ones counted first; -1 for one that is none.
     """
 
@@ -63,6 +65,7 @@ class VerdictView:
     fixed: str
     broke: str
     checkpoints: tuple[VerdictView, ...]
+    people: str
     place: int
 
 
@@ -73,7 +76,7 @@ class VerdictGroup:
     Args:
         title: the metric's title, with evaluation set and wording where there are several; of the first comparison.
         unit: of the axis.
-        higher_is_better: which way is up.
+        direction: which way is up, in words.
         against: what all comparisons are against, or "" where they differ.
         won: whether single questions are won and lost, rather than moving by degrees.
         views: the comparisons.
@@ -83,12 +86,44 @@ class VerdictGroup:
 
     title: str
     unit: str
-    higher_is_better: bool
+    direction: str
     against: str
     won: bool
     views: tuple[VerdictView, ...]
     axis: Markup
     grid: Markup
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether any of the comparisons has an interval to draw."""
+        return any(view.strip for view in self.views)
+
+
+def together(views: Iterable[VerdictView]) -> tuple[tuple[VerdictView, ...], ...]:
+    """Gather the comparisons of which nothing is known for one and the same reason; every other one stands alone."""
+    gathered: dict[object, list[VerdictView]] = {}
+    for place, view in enumerate(views):
+        gathered.setdefault(place if view.strip else (view.verdict, view.sentence), []).append(view)
+    return tuple(map(tuple, gathered.values()))
+
+
+def undecided(groups: Iterable[VerdictGroup]) -> tuple[tuple[str, str, str], ...]:
+    """Give the verdict and the sentence of what could not be decided, and for which comparisons they stand."""
+    gathered = together(view for group in groups for view in group.views if not view.strip)
+    return tuple((alike[0].verdict, alike[0].sentence, asked_of(alike)) for alike in gathered)
+
+
+def asked_of(views: Iterable[VerdictView]) -> str:
+    """Name comparisons, those by the same metrics against the same model together."""
+    metrics: dict[tuple[str, str], list[str]] = {}
+    for view in views:
+        metrics.setdefault((view.model, view.against), []).append(view.metric)
+    models: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (model, against), names in metrics.items():
+        models.setdefault((against, tuple(dict.fromkeys(names))), []).append(model)
+    return "; ".join(
+        f"{', '.join(named)} against {against} by {', '.join(names)}" for (against, names), named in models.items()
+    )
 
 
 def tone_of(verdict: str) -> str:
@@ -110,19 +145,6 @@ def interval_text(interval: Sequence[float] | None, unit: str, *, of_change: boo
         return MISSING
     low, high = (change(end, unit) if of_change else level(end, unit) for end in interval)
     return f"{low} to {high}"
-
-
-def metric_facts(compare: Row, metric: str) -> tuple[str, str, bool]:
-    """Give a metric's title, its unit and whether higher is better; a rate where compare.json does not say."""
-    return _metrics(compare).get(metric, (metric, "rate", True))
-
-
-def _metrics(compare: Row) -> dict[str, tuple[str, str, bool]]:
-    return {
-        name: (value.get("title") or name, value.get("unit") or "rate", bool(value.get("higher_is_better", True)))
-        for arm in compare.get("arms") or ()
-        for name, value in arm["metrics"].items()
-    }
 
 
 def _checkpoints(question: Row) -> Sequence[Row]:
@@ -166,6 +188,8 @@ def _facts(question: Row, unit: str, confidence: str) -> tuple[tuple[str, str], 
         facts.append(("margin", f"{level(question['margin']['margin'], unit)} {of_change}"))
     if question.get("verdict") == "no detectable difference" and question.get("num_groups_needed") is not None:
         facts.append(("images that would detect it", count(question["num_groups_needed"])))
+    if question.get("verdict") == "no detectable difference" and question.get("num_runs_needed") is not None:
+        facts.append(("training runs that would detect it", count(question["num_runs_needed"])))
     if question.get("num_questions") is not None:
         facts.append(("questions", count(question["num_questions"])))
         facts.append(("images", count(question.get("num_images"))))
@@ -187,17 +211,46 @@ def _strip(question: Row, scale: Scale, *, tone: str, y: float) -> Markup:
     )
 
 
+def by_people(compare: Row, kind: Literal["model", "difference"]) -> dict[tuple[str, ...], Row]:
+    """Give what people's labels make of models' numbers or differences.
+
+    Args:
+        compare: the content of compare.json.
+        kind: of which.
+
+    Returns:
+        Model, for a difference the one it is against, data, wording and metric to the entry.
+    """
+    keys = ("model", *(["against"] if kind == "difference" else []), "data", "template", "metric")
+    entries = [entry for entry in compare.get("people") or () if entry["kind"] == kind]
+    return {tuple(str(entry[key]) for key in keys): entry for entry in entries}
+
+
+def beside_of(compare: Row) -> list[tuple[str, list[str]]]:
+    """Give what stands beside the verdicts, without what people's labels make of numbers that have it with them."""
+    numbers = {(entry["model"], entry["against"], entry["metric"]) for entry in compare.get("stated") or ()}
+    kept = [
+        entry
+        for entry in compare.get("people") or ()
+        if entry["kind"] != "model"
+        and (entry["kind"] != "difference" or (entry["model"], entry["against"], entry["metric"]) not in numbers)
+    ]
+    return list(beside({**compare, "people": kept}))
+
+
 def _view(
     question: Row,
     scale: Scale,
     *,
     unit: str,
     names: Mapping[str, str],
+    people: Mapping[tuple[str, ...], Row],
     wording: bool,
     confidence: str,
     y: float,
     place: int = -1,
 ) -> VerdictView:
+    asked = (question["model"], question["against"], question["data"], question.get("template") or "plain")
     verdict = str(question.get("verdict") or "cannot decide")
     tone = tone_of(verdict)
     sentence = str(question.get("sentence") or question.get("reason") or verdict)
@@ -217,12 +270,22 @@ def _view(
         facts=_facts(question, unit, confidence),
         p=p_value(question.get("p")).removeprefix("= "),
         p_adjusted=p_value(question.get("p_adjusted")).removeprefix("= "),
-        fixed=count(question.get("fixed")),
-        broke=count(question.get("broke")),
+        fixed=MISSING if question.get("neutral") else count(question.get("fixed")),
+        broke=MISSING if question.get("neutral") else count(question.get("broke")),
         checkpoints=tuple(
-            _view(each, scale, unit=unit, names=names, wording=wording, confidence=confidence, y=_CHECKPOINT_MIDDLE)
+            _view(
+                each,
+                scale,
+                unit=unit,
+                names=names,
+                people=people,
+                wording=wording,
+                confidence=confidence,
+                y=_CHECKPOINT_MIDDLE,
+            )
             for each in _checkpoints(question)
         ),
+        people=str(people.get((*asked, question["metric"]), {}).get("sentence", "")),
         place=place,
     )
 
@@ -251,26 +314,29 @@ def verdict_groups(
     places = {id(question): place for place, question in enumerate(listed)}
     metrics = {question["metric"]: metric_facts(compare, question["metric"]) for question in questions}
     several_wordings, several_data = has_several(compare, "template"), has_several(compare, "data")
+    people = by_people(compare, "difference")
     confidence = f"{level(1 - float(compare.get('alpha') or 0.05), 'rate').removesuffix('.0')}%"
     grouped: dict[tuple[Any, ...], list[Row]] = {}
     for question in questions:
-        _, unit, higher_is_better = metrics[question["metric"]]
-        key: tuple[Any, ...] = (unit, higher_is_better)
+        facts = metrics[question["metric"]]
+        facts = facts._replace(neutral=bool(question.get("neutral", facts.neutral)))
+        key: tuple[Any, ...] = (facts.unit, facts.direction)
         if by_metric:
             key += (question["metric"], question["data"], question.get("template"))
         grouped.setdefault(key, []).append(question)
 
     groups = []
-    for (unit, higher_is_better, *_), members in grouped.items():
+    for (unit, direction, *_), members in grouped.items():
         shown = _common_scale([*members, *(each for question in members for each in _checkpoints(question))], unit)
         scale = Scale(shown.low / 100, shown.high / 100, shown.step / 100) if unit == "rate" else shown
-        names = {name: title for name, (title, *_) in metrics.items()}
+        names = {name: facts.title for name, facts in metrics.items()}
         views = tuple(
             _view(
                 question,
                 scale,
                 unit=unit,
                 names=names,
+                people=people,
                 wording=several_wordings,
                 confidence=confidence,
                 y=y,
@@ -282,7 +348,7 @@ def verdict_groups(
             VerdictGroup(
                 title=_title(views[0], with_data=several_data),
                 unit=unit_name(unit, of_change=True),
-                higher_is_better=higher_is_better,
+                direction=direction,
                 against=views[0].against if len({view.against for view in views}) == 1 else "",
                 won=all(question.get("binary", True) for question in members),
                 views=views,

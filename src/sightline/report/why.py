@@ -10,6 +10,7 @@ WHY: Mapping[str, str] = {
     "identical-members": "They are one model made twice: the second costs time, and that both agree proves nothing.",
     "unusual-setting": "A value far from what has worked elsewhere is more often a slip than a discovery.",
     "critique-at-chance": "A pair whose better answer was chosen by chance teaches nothing but noise.",
+    "rows-to-be-made": "Nothing that is said before they are there is about them.",
     "data-partly-seen": "A model said to be trained on the whole set has seen a part of it.",
     "destinations": "Data that has left the machine cannot be called back.",
     "licences": "A model made from base and data inherits what both forbid.",
@@ -38,6 +39,7 @@ WHY: Mapping[str, str] = {
     "asked-otherwise-than-trained": "The score then measures the change of form as well as what was learnt.",
     "prefix-sharing": "Tokens that rows share are computed once; the more they share, the less a step costs.",
     # what it can show and what it costs
+    "few-test-images": "How much answers differ from picture to picture cannot be told from so few of them.",
     "detectable-difference": "A true difference smaller than this will most likely be reported as none.",
     "cost": "It is better known before the start than found out halfway.",
     "over-budget": "A study that cannot fit will stop before its result.",

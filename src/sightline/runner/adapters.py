@@ -30,6 +30,7 @@ from sightline.runner.averages import average_record, read_members, told_average
 from sightline.runner.make import Shelf
 from sightline.runner.publishing import publishing
 from sightline.runner.reading import Prepared
+from sightline.runner.unmade import not_made, say_models
 from sightline.storage import MANIFEST, sha256_of
 from sightline.study import load_study, plan_study
 from sightline.study.names import MAKES_DATA
@@ -93,7 +94,10 @@ def locate(model: str, base: str | None = None) -> Located:
         shelf = Shelf(Prepared(study=study, plan=plan, sets={}, loaded={}), Path(directory))
         known = [*study.models, *(run.name for run in plan.runs if run.method not in MAKES_DATA)]
         if name not in ("base", *known):
-            raise MissingDataError(f"{directory} has no model {name!r}; it has {', '.join(known)}")
+            told = say_models(known, not_made(study, Path(directory)))
+            raise MissingDataError(f"{directory} has no model {name!r}; it has {told}")
+        if reason := not_made(study, Path(directory)).get(name):
+            raise MissingDataError(f"{model}: not made: {reason}")
         folder = shelf.adapter_folder(name)
         if folder is None:
             raise StudyError(f"{model} is a base without an adapter; name a model that was tuned: {', '.join(known)}")

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from sightline.generation.calls import CUT
-from sightline.records import Sample, Score
+from sightline.records import NO_ANSWER, Sample, Score
 from sightline.runner.metrics import judges_asked, metric_of, metrics_of
 from sightline.scoring import phantom_shr
 from sightline.scoring.agreement import compare_judges
 from sightline.scoring.shr import Description, Sentence, beside_length
 from sightline.serving.people import people_say
 from sightline.storage import read_jsonl
-from sightline.study import Plan, Study
+from sightline.study import Evaluate, Plan, Study
+from sightline.study.names import is_served
 from sightline.verdict.compare import BASE
 from sightline.verdict.forgotten import what_was_lost
 from sightline.verdict.sentences import level, model_in_words, subject
@@ -47,15 +48,23 @@ def stand_beside(
     Returns:
         Parts of compare.json; each entry has a title and a sentence.
     """
-    answers = {model: read_jsonl(out / "answers" / f"{model}.jsonl") for model in plan.models}
+    answers = {
+        model: [row for row in read_jsonl(out / "answers" / f"{model}.jsonl") if row["finish_reason"] != NO_ANSWER]
+        for model in plan.models
+    }
     entries = [*compared["stated"], *compared["exploratory"]]
     deciding = {study.evaluate.metrics[0], *(comparison.by for comparison in plan.comparisons)}
     return {
         "judges": judges_beside(study, scores, entries),
         "described": list(_described(out, study, answers, samples)),
-        "cut": list(_cut(answers, study.evaluate.max_new_tokens)),
+        "cut": list(_cut(answers, study.evaluate)),
         "people": people_say(out, compared, samples=samples, scores=scores, metrics=metrics_of(study)),
-        "forgotten": what_was_lost(entries, _untouched(study, plan), metrics=deciding),
+        # What a server answers with was not made from base, so it has forgotten nothing of it.
+        "forgotten": what_was_lost(
+            [entry for entry in entries if not is_served(study, entry["model"])],
+            _untouched(study, plan),
+            metrics=deciding,
+        ),
     }
 
 
@@ -76,7 +85,7 @@ def _untouched(study: Study, plan: Plan) -> str:
     return next((part for part in plan.asked if named and part in (named, f"{named}.{part.partition('.')[2]}")), "")
 
 
-def _cut(answers: Mapping[str, Sequence[Mapping[str, Any]]], limit: int) -> Iterator[dict[str, Any]]:
+def _cut(answers: Mapping[str, Sequence[Mapping[str, Any]]], evaluate: Evaluate) -> Iterator[dict[str, Any]]:
     """Count, set by set and wording by wording, the answers that reached the longest length."""
     counts: dict[tuple[str, str], dict[str, Counter[str]]] = {}
     for model, rows in answers.items():
@@ -84,6 +93,7 @@ def _cut(answers: Mapping[str, Sequence[Mapping[str, Any]]], limit: int) -> Iter
             by_model = counts.setdefault((row["data"], row["template"]), {})
             by_model.setdefault(model, Counter())[row["finish_reason"]] += 1
     for (data, template), by_model in counts.items():
+        limit = evaluate.for_set(data).max_new_tokens
         models = {
             model: {"num_cut": found[CUT], "num_answers": found.total(), "rate": found[CUT] / found.total()}
             for model, found in by_model.items()

@@ -50,8 +50,10 @@ def pick_best(
     assert isinstance(step, BestOf)
     metric = metric_of(shelf.prepared.study, step.by)
     by_judge = step.by in shelf.prepared.study.judges
-    values = (
-        _judged(step.by, shelf, samples, answers, display) if by_judge else score_drawn(run, metric, samples, answers)
+    values, how = (
+        _judged(step.by, shelf, samples, answers, display)
+        if by_judge
+        else (score_drawn(run, metric, samples, answers), {})
     )
     sign = 1 if metric.higher_is_better else -1
     worthless = None if metric.unit != "rate" else 0.0 if metric.higher_is_better else 1.0
@@ -67,7 +69,7 @@ def pick_best(
         all_values += [one for one, _ in known]
         best_values.append(value)
         if value != worthless:
-            tags = {**sample.tags, "made_by": run.name, "chosen_k": str(k), "score": f"{value:.6g}"}
+            tags = {**sample.tags, "chosen_k": str(k), "score": f"{value:.6g}"}
             made.append(dataclasses.replace(sample, answer=answers[sample.id][k], rejected=None, tags=tags))
     if not made:
         raise RefusedError(
@@ -76,7 +78,7 @@ def pick_best(
         )
     mean, best = sum(all_values) / len(all_values), sum(best_values) / len(best_values)
     return made, {
-        "by": step.by,
+        "judge": step.by,
         "num_questions": len(samples),
         "num_drawn": step.samples * len(samples),
         "num_unscored": num_unscored,
@@ -85,6 +87,7 @@ def pick_best(
         "best": best,
         "sentence": f"{len(made):,} rows from {len(samples):,} questions, {num_unscored:,} of which {step.by} does not "
         f"score; {metric.title} of a drawn answer {mean:.3g} on average, of the best of {step.samples} {best:.3g}.",
+        **how,
     }
 
 
@@ -105,8 +108,7 @@ def score_drawn(
     Raises:
         StudyError: the metric gives no number for a single answer.
     """
-    if metric.score is None:
-        raise StudyError(f"{run.name}: by: {metric.name} scores no answer that was drawn; choose by another metric")
+    assert metric.score is not None, "refused before anything was made"
     found: dict[str, list[float | None]] = {}
     for sample in samples:
         scores = [
@@ -135,20 +137,19 @@ def score_drawn(
 
 def _judged(
     name: str, shelf: Shelf, samples: Sequence[Sample], answers: Mapping[str, Sequence[str]], display: Display
-) -> Values:
+) -> tuple[Values, dict[str, str]]:
     study = shelf.prepared.study
-    if study.judges[name].kind in ("pairwise", "shr"):
-        raise StudyError(f"judges.{name}: a {study.judges[name].kind} judge has no mark for one answer alone")
     asked = [Asked(sample=sample, text=text) for sample in samples for text in answers[sample.id]]
     with (
         open_judge(name, study.judges[name], folder=study.folder, out=shelf.out, shelf=shelf) as judge,
         display.bar(f"{name}: answers", len(asked), "replies") as bar,
     ):
         judgements = judge.judge(asked, on_reply=lambda reply: bar.advance())
+        how = {"prompt_sha256": judge.kind.prompt_sha256, "decoding": repr(judge.decoding)}
     if failed := sum(found.outcome == "failed" for found in judgements):
         raise RefusedError(
             f"judges.{name}: {failed:,} of {len(judgements):,} answers had no reply; what was replied is kept, and the "
             "same command goes on from here"
         )
     given = (found.opinion.value if found.opinion else None for found in judgements)
-    return {sample.id: list(itertools.islice(given, len(answers[sample.id]))) for sample in samples}
+    return {sample.id: list(itertools.islice(given, len(answers[sample.id]))) for sample in samples}, how

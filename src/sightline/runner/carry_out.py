@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.checking.findings import Finding, refuse_faults
 from sightline.checking.first_loss import FIRST_LOSS
 from sightline.checking.models import MADE_FOR_ANOTHER_BASE
+from sightline.data.fetching import is_name, pinned
 from sightline.data.sets import write_samples
 from sightline.errors import MissingDataError, RefusedError, StudyError
 from sightline.records import RunRecord, to_json
@@ -33,6 +34,7 @@ from sightline.runner.metrics import judges_asked, metrics_of
 from sightline.runner.prepare import prepare, problems_json, set_hashes
 from sightline.runner.reading import Prepared
 from sightline.runner.results import read_samples, read_scores
+from sightline.runner.served import notes_of_served_models, refuse_served_models
 from sightline.storage import MANIFEST, canonical_json, is_finished, write_file
 from sightline.study import (
     Study,
@@ -41,10 +43,12 @@ from sightline.study import (
     plan_study,
     refuse_unbuilt,
     resolved_yaml,
+    source_location,
     study_sha256,
 )
 from sightline.study.names import MAKES_DATA
-from sightline.verdict.compare import Comparison, compare_models
+from sightline.verdict.compare import BASE, Comparison, compare_models
+from sightline.verdict.questions import split_name
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -88,6 +92,7 @@ def run_study(
         with clock.measure("data"):
             prepared, family = prepare(study)
             refuse_judges(prepared, out)
+            refuse_served_models(prepared, out)
         with clock.measure("check"):
             findings = check_prepared(prepared, family)
         _say_findings([found for found in findings if found.severity == "warning" or found.accepted], display)
@@ -157,8 +162,8 @@ def compare_directory(out: Path, *, by: str | None = None, margin: float | None 
 
     Args:
         out: the study's directory.
-        by: another metric than the study states for its questions; their margins then do not apply.
-        margin: another margin than the study states, in the metric's unit.
+        by: another metric than the study states for its questions, which asks them again, now, without their margins.
+        margin: another margin than the study states, in the metric's unit; likewise.
 
     Raises:
         MissingDataError: if the directory holds no study or no scores.
@@ -173,13 +178,18 @@ def compare_directory(out: Path, *, by: str | None = None, margin: float | None 
     if missing:
         raise MissingDataError(f"{out}: no scores of {', '.join(missing)} yet; finish the study with `sightline run`")
     stated = [
-        Comparison(
-            model=asked.model,
-            against=asked.against,
-            by=by or asked.by,
-            margin=margin or (asked.margin if by in (None, asked.by) else None),
-        )
+        Comparison(model=asked.model, against=asked.against, by=asked.by, margin=asked.margin)
         for asked in plan.comparisons
+    ]
+    recipes = dict.fromkeys(split_name(model)[0] for model in plan.models if model != BASE)
+    asked = stated or [Comparison(model=recipe, against=BASE) for recipe in recipes]
+    otherwise = [
+        dataclasses.replace(
+            question,
+            by=by or question.by,
+            margin=margin or (question.margin if by in (None, question.by) else None),
+        )
+        for question in asked
     ]
     samples = read_samples(out, plan.asked, study.evaluate.rows)
     compared = compare_models(
@@ -188,7 +198,13 @@ def compare_directory(out: Path, *, by: str | None = None, margin: float | None 
         scores=scores,
         metrics=metrics,
         stated=stated,
-        accepted_notes=[*study.notes, *_accepted_notes(out), *notes_of_made_data(study, out)],
+        asked_later=[question for question in otherwise if question not in asked],
+        accepted_notes=[
+            *study.notes,
+            *_accepted_notes(out),
+            *notes_of_made_data(study, out),
+            *notes_of_served_models(study, plan, out),
+        ],
         seen=read_seen(out),
         factorials=list(factorials_of(study)),
     )
@@ -271,6 +287,8 @@ def _record_run(out: Path, shelf: Shelf, hashes: Mapping[str, str], clock: Clock
     for package in (*PACKAGES, "bitsandbytes") if shelf.needs_bitsandbytes else PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
+    sources = {name: source_location(study, data) for name, data in study.data.items() if data.source}
+    versions |= {f"data {name}": pinned(source) for name, source in sources.items() if is_name(source)}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     hardware = {
         "device": device,

@@ -19,8 +19,9 @@ from sightline.checking.plans import (
     check_habits,
     check_members,
     check_share_seen,
+    check_to_be_made,
 )
-from sightline.checking.power import check_detectable
+from sightline.checking.power import check_detectable, check_enough
 from sightline.checking.resources import check_cost
 from sightline.checking.rows import (
     check_answer_types,
@@ -31,6 +32,7 @@ from sightline.checking.rows import (
     row_key,
 )
 from sightline.checking.templates import check_form, check_markers, check_template, check_tokenised
+from sightline.data.fetching import pinned
 from sightline.data.known_pictures import facts_of
 from sightline.data.problems import Problem
 from sightline.errors import DataError, SightlineError, StudyError, UnsupportedModelError
@@ -41,9 +43,11 @@ from sightline.runner.judges import refuse_judges
 from sightline.runner.metrics import metric_of, metrics_of
 from sightline.runner.prepare import base_of, common_setting, fit_to_model, prepare, render_samples, study_family
 from sightline.runner.reading import Prepared, read_data
+from sightline.runner.served import refuse_served_models
 from sightline.scoring.metrics import METRICS, Metric
 from sightline.study import Plan, Study, model_location, plan_study, refuse_unbuilt, source_location
-from sightline.study.names import with_mixed
+from sightline.study.names import MAKES_DATA, with_mixed
+from sightline.verdict.pairs import MIN_GROUPS
 from sightline.verdict.statistics import detectable_difference
 
 if TYPE_CHECKING:
@@ -80,6 +84,7 @@ class StudyCheck:
         prepared = read_data(study)
         self.problems = prepared.problems
         refuse_judges(prepared)
+        refuse_served_models(prepared)
         yield from _check_sets(prepared)
         try:
             family = fit_to_model(prepared)
@@ -182,7 +187,11 @@ def _check_sets(prepared: Prepared) -> Iterator[Finding]:
     # What validation has seen chooses the model, so for the test set it counts as training.
     train = {name: prepared.sets[name] for run in prepared.plan.runs for name in (*run.on, *run.validation)}
     test = {name: prepared.asked(name) for name in prepared.plan.asked}
+    to_be_made = {run.name: run for run in prepared.plan.runs if run.method in MAKES_DATA}
     for name, samples in {**train, **test}.items():
+        if name in to_be_made:
+            yield from check_to_be_made(to_be_made[name], len(samples))
+            continue
         yield from check_sizes(name, samples)
         yield from check_repeats(name, samples)
         yield from check_balance(name, samples)
@@ -194,7 +203,8 @@ def _check_sets(prepared: Prepared) -> Iterator[Finding]:
         if run.training is not None:
             stages = stages_of(run, prepared)
             num_steps[run.name] = sum(stage.num_steps(run.training.batch_size) for stage in stages)
-            yield from check_share_seen(run, *(len(stage.samples) for stage in stages))
+            if to_be_made.keys().isdisjoint(run.on):
+                yield from check_share_seen(run, *(len(stage.samples) for stage in stages))
     yield from check_budgets(prepared.plan.comparisons, prepared.plan.runs, num_steps)
     yield from check_form(
         train,
@@ -233,7 +243,7 @@ def _learns_from_its_source(prepared: Prepared, name: str, train: Iterable[str])
     """Whether a set that is asked comes from a source that models are trained on, too."""
 
     def sources(of: str) -> set[str]:
-        return {source_location(prepared.study, prepared.study.data[data]) for data in prepared.read_for(of)}
+        return {pinned(source_location(prepared.study, prepared.study.data[data])) for data in prepared.read_for(of)}
 
     return any(not sources(name).isdisjoint(sources(trained)) for trained in train)
 
@@ -244,14 +254,19 @@ def _pictures(sets: Mapping[str, Sequence[Sample]]) -> dict[str, Picture]:
 
 def _check_power(prepared: Prepared, test: Mapping[str, Sequence[Sample]]) -> Iterator[Finding]:
     study, comparisons = prepared.study, prepared.plan.comparisons
+    few = {name: list(check_enough(name, samples, least=MIN_GROUPS)) for name, samples in test.items()}
+    yield from (finding for found in few.values() for finding in found)
     for by in dict.fromkeys(comparison.by for comparison in comparisons):
         metric = metric_of(study, by)
         if metric.unit != "rate":
             continue
         for name, samples in test.items():
+            counted = [sample for sample in samples if _counts(metric, sample)]
+            if counted and not few[name]:
+                yield from check_enough(name, counted, least=MIN_GROUPS, by=by)
             yield from check_detectable(
                 name,
-                [sample for sample in samples if _counts(metric, sample)],
+                counted,
                 by=by,
                 num_comparisons=len(comparisons) * len(test) * len(study.evaluate.prompts),
                 detectable=lambda error, degrees, alpha: detectable_difference(error, degrees, alpha=alpha),
@@ -277,6 +292,7 @@ def _check_rendered(prepared: Prepared, family: Family) -> Iterator[Finding]:
     own = _own_template(prepared, family)
     if own is not None and own is not family:
         yield from check_template(own, family, str(common_setting(prepared.plan, "template", "own")))
+    to_be_made = {run.name for run in prepared.plan.runs if run.method in MAKES_DATA}
     executed: dict[tuple[str, ...], int] = {}
     seen: set[tuple[object, ...]] = set()
     for run in prepared.plan.runs:
@@ -292,7 +308,10 @@ def _check_rendered(prepared: Prepared, family: Family) -> Iterator[Finding]:
         name = ", ".join(run.on)
         if not samples:
             raise DataError(f"no row of {name} is left to train on; look at the rows left out, `where` and `take`")
-        yield from check_labels(name, samples, sequences, family.end_token_ids)
+        stands_in = not to_be_made.isdisjoint(run.on)  # of rows with other answers, what is at fault in any case
+        for finding in check_labels(name, samples, sequences, family.end_token_ids):
+            if finding.severity == "fault" or not stands_in:
+                yield finding
         if own is not None:
             yield from check_tokenised(name, samples, sequences, own, family.chat.tokenizer.decode)
         row_tokens = settings.row_tokens if isinstance(settings.row_tokens, int) else max(map(len, sequences)) * 4
@@ -300,10 +319,11 @@ def _check_rendered(prepared: Prepared, family: Family) -> Iterator[Finding]:
             name, samples, sequences, row_tokens, batch_size=settings.batch_size, branch_cap=settings.branch_cap
         ):
             executed[run.on] = finding.evidence["executed_tokens"]
-            yield finding
+            if not stands_in:
+                yield finding
     for name in prepared.plan.asked:
         samples = prepared.asked(name)
-        longest = study.evaluate.max_new_tokens
+        longest = study.evaluate.for_set(name).max_new_tokens
         yield from check_room(name, samples, [_answer_length(family, s.answer, longest) for s in samples], longest)
     work = estimate_work(prepared, family, executed)
     if work is not None:

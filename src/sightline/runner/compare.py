@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from sightline.runner.carry_out import compare_directory
 from sightline.runner.comparing import read_seen
 from sightline.runner.metrics import judge_origin, metrics_of
 from sightline.runner.results import read_samples, read_scores
+from sightline.runner.unmade import not_made, say_models
+from sightline.serving.people import has_other_reviews
+from sightline.storage import canonical_json, write_file
 from sightline.study import Study, load_study, plan_study
 from sightline.verdict.compare import Comparison, compare_models
 from sightline.verdict.questions import split_name
@@ -41,6 +45,7 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
     samples: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     seen: dict[str, dict[str, str]] = {}
+    notes: list[str] = []
     first: Study | None = None
     for run in runs:
         directory, _, model = run.rpartition(":")
@@ -53,7 +58,11 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
         seeded = tuple(name for name in plan.models if split_name(name) == (model, split_name(name)[1]))
         found = read_scores(Path(directory), seeded or (model,), list(here.values()))
         if not found:
-            raise MissingDataError(f"{run}: no scores of {model!r} there; it has {', '.join(plan.models)}")
+            told = say_models(plan.models, not_made(study, Path(directory)))
+            raise MissingDataError(f"{run}: no scores of {model!r} there; it has {told}")
+        if gone := [name for name in seeded if not any(arm[0] == name for arm in found)]:
+            missing = not_made(study, Path(directory))
+            notes += [f"{directory}: without {name}: {missing.get(name, 'it has no scores yet')}" for name in gone]
         first = first or study
         _refuse_asked_otherwise(run, study, runs[0], first)
         for (name, data, template), scores in found.items():
@@ -75,10 +84,28 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
         samples=samples,
         scores=shared,
         metrics=list(metrics.values()),
-        stated=[Comparison(model=run, against=runs[0], by=by, margin=margin) for run in runs[1:]],
+        stated=[],
+        asked_later=[Comparison(model=run, against=runs[0], by=by, margin=margin) for run in runs[1:]],
         seen=seen,
+        accepted_notes=notes,
     )
     return compared | {"judges": judges_beside(first, shared, [*compared["stated"], *compared["exploratory"]])}
+
+
+def use_new_reviews(directory: Path) -> bool:
+    """Compare a study again if people have judged its answers since it was compared.
+
+    Args:
+        directory: the study's; its compare.json is written anew where the judgements in it are not those of `reviews/`.
+
+    Returns:
+        whether they were not.
+    """
+    file = directory / "compare.json"
+    if not file.is_file() or not has_other_reviews(directory, json.loads(file.read_text(encoding="utf-8"))):
+        return False
+    write_file(file, canonical_json(compare_directory(directory)))
+    return True
 
 
 def _refuse_asked_otherwise(run: str, study: Study, first_run: str, first: Study) -> None:
@@ -87,7 +114,7 @@ def _refuse_asked_otherwise(run: str, study: Study, first_run: str, first: Study
     Raises:
         RefusedError: naming what differs.
     """
-    for name in ("prompts", "max_new_tokens", "num_beams", "temperature"):
+    for name in ("prompts", "max_new_tokens", "num_beams", "temperature", "decoding"):
         here, there = getattr(study.evaluate, name), getattr(first.evaluate, name)
         if here != there:
             raise RefusedError(

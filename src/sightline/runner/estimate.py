@@ -13,9 +13,12 @@ from sightline.checking.resources import GIB, Machine, Work, count_adapter, coun
 from sightline.data.cards import licence_in, read_card
 from sightline.data.fetching import licence_of
 from sightline.runner.curricula import num_passes
+from sightline.runner.hub import base_folder
 from sightline.runner.prepare import base_of, common_setting, render_prompt
 from sightline.runner.reading import Prepared
+from sightline.runner.served import served_models
 from sightline.study import Plan, Study, model_location, source_location
+from sightline.study.names import is_served
 
 if TYPE_CHECKING:
     from sightline.models.family import Family
@@ -27,23 +30,6 @@ SMALL = 50e6
 """Parameters of a base that is run while checking."""
 
 BUILTIN_LICENCE = "Apache-2.0 (part of sightline)"
-
-
-def base_folder(location: str) -> Path | None:
-    """Find the folder in which a base's files lie on this machine; None when they are not here."""
-    from sightline.models.loading import base_location
-
-    folder = Path(base_location(location))
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config = try_to_load_from_cache(location, "config.json")
-    except HFValidationError:  # no name that the hub could have
-        return None
-    return Path(config).parent if isinstance(config, str) else None
 
 
 def is_small(prepared: Prepared) -> bool:
@@ -72,7 +58,8 @@ def estimate_work(prepared: Prepared, family: Family, executed: Mapping[tuple[st
     trained = [run for run in plan.runs if run.training is not None]
     tokens = sum(num_passes(run, prepared) * executed[run.on] for run in trained)
     asked = [(_mean_prompt(prepared, family, name), len(prepared.asked(name))) for name in plan.asked]
-    times = len(plan.models) * len(study.evaluate.prompts)
+    times = sum(not is_served(study, model) for model in plan.models) * len(study.evaluate.prompts)
+    answer_tokens = sum(len(prepared.asked(name)) * study.evaluate.for_set(name).max_new_tokens for name in plan.asked)
     adapters = [
         count_adapter(shapes, run.settings.lora.targets or family.lora_targets, run.settings.lora.rank)
         for run in trained
@@ -84,7 +71,7 @@ def estimate_work(prepared: Prepared, family: Family, executed: Mapping[tuple[st
         num_trained=max(adapters, default=0),
         trained_tokens=tokens,
         asked_tokens=times * sum(length * count for length, count in asked),
-        answer_tokens=float(times * sum(count for _, count in asked) * study.evaluate.max_new_tokens),
+        answer_tokens=float(times * answer_tokens),
         num_models=len(trained),
         num_checkpoints=max((run.settings.keep_checkpoints for run in trained), default=0),
         weights="fp32" if precision == "auto" and not _num_accelerators() else precision,
@@ -124,6 +111,10 @@ def _num_accelerators() -> int:
 def destinations(study: Study, plan: Plan) -> list[str]:
     """List every place to which a study would send something, with what."""
     found = []
+    for name in served_models(study, plan):
+        if not _is_here(server := str(study.models[name].server)):
+            what = "questions and pictures" if study.models[name].send_images else "questions, no pictures"
+            found.append(f"{what} to {urlsplit(server).netloc} (model {name})")
     for name, judge in study.judges.items():
         if judge.server and not _is_here(judge.server):
             what = "questions, answers and pictures" if judge.send_images else "questions and answers, no pictures"

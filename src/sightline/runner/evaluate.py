@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sightline.generation.answering import (
@@ -12,15 +12,18 @@ from sightline.generation.answering import (
     begin_answers,
     read_partial,
     reference_nll,
+    store_answers,
     write_answers,
 )
 from sightline.generation.sampling import Decoding
-from sightline.records import Answer, Score, to_json
+from sightline.records import Answer, Sample, Score, to_json
 from sightline.runner.display import Display
 from sightline.runner.make import Shelf
 from sightline.runner.metrics import metric_origins, plain_metrics
 from sightline.runner.prepare import wording_of
 from sightline.runner.results import file_name
+from sightline.runner.served import NO_LIKELIHOODS, ask_served, missing_answers
+from sightline.scoring.metric import Metric
 from sightline.scoring.metrics import score_answers
 from sightline.storage import (
     MANIFEST,
@@ -33,6 +36,8 @@ from sightline.storage import (
     write_file,
     write_manifest,
 )
+from sightline.study import Evaluate
+from sightline.study.names import is_served
 
 
 def wordings(shelf: Shelf) -> list[Wording]:
@@ -44,6 +49,12 @@ def wordings(shelf: Shelf) -> list[Wording]:
     return made
 
 
+def decoding_of(evaluate: Evaluate, name: str | None = None) -> Decoding:
+    """Say how a test set is answered; without its name, what holds of those that have no keys of their own."""
+    own = evaluate.for_set(name)
+    return Decoding(max_new_tokens=own.max_new_tokens, num_beams=own.num_beams, temperature=own.temperature)
+
+
 def evaluate_model(model: str, shelf: Shelf, hashes: Mapping[str, str], display: Display) -> bool:
     """Answer and score every set for one model, unless it is done; an interrupted run goes on by rows.
 
@@ -51,39 +62,48 @@ def evaluate_model(model: str, shelf: Shelf, hashes: Mapping[str, str], display:
         whether anything was done.
     """
     study, plan, out = shelf.prepared.study, shelf.prepared.plan, shelf.out
-    decoding = Decoding(
-        max_new_tokens=study.evaluate.max_new_tokens,
-        num_beams=study.evaluate.num_beams,
-        temperature=study.evaluate.temperature,
-    )
     asked = {
         **shelf.identity(model),
         **{f"data/{name}": hashes[name] for name in plan.asked},
         "rows": str(study.evaluate.rows),
-        "decoding": repr(decoding),
+        "decoding": repr(decoding_of(study.evaluate)),
+        **{f"decoding/{name}": repr(decoding_of(study.evaluate, name)) for name in study.evaluate.decoding},
         "wordings": repr(wordings(shelf)),
     }
     path = out / "answers" / f"{model}.jsonl"
     manifest = path.with_name(f"{model}.{MANIFEST}")
     answered = is_finished(manifest, made_from=asked)
     if not answered:
-        _answer(model, shelf, decoding, path, display, asked)
-        write_manifest(manifest, [path], made_from=asked)
+        is_whole = (_ask if is_served(study, model) else _answer)(model, shelf, path, display, asked)
+        if is_whole:
+            write_manifest(manifest, [path], made_from=asked)
     return _score(model, shelf, path, display, asked) or not answered
 
 
-def _answer(
-    model: str, shelf: Shelf, decoding: Decoding, path: Path, display: Display, asked: Mapping[str, str]
-) -> None:
+def _ask(model: str, shelf: Shelf, path: Path, display: Display, asked: Mapping[str, str]) -> bool:
+    """Ask a model on a server; its ledger knows what it has said. Says whether every question has its answer."""
+    sets = {name: shelf.prepared.asked(name) for name in shelf.prepared.plan.asked}
+    for file in (path.with_name(f"{model}.{MANIFEST}"), path):  # a server that is down leaves no answers of another
+        file.unlink(missing_ok=True)
+    answers = ask_served(model, shelf.prepared.study, shelf.out, sets, wordings(shelf), display)
+    store_answers(path, answers, order=_order(sets))
+    if missing := missing_answers(model, answers):
+        display.say(missing)
+    return not missing
+
+
+def _answer(model: str, shelf: Shelf, path: Path, display: Display, asked: Mapping[str, str]) -> bool:
     plan = shelf.prepared.plan
     sets = {name: shelf.prepared.asked(name) for name in plan.asked}
+    decodings = {name: decoding_of(shelf.prepared.study.evaluate, name) for name in plan.asked}
     started = begin_answers(path, asked)
+    _keep_unchanged(model, path, asked, plan.asked)
     loaded = shelf.wear(model)
     done: dict[tuple[str, str], dict[tuple[str, int], Answer]] = {}
     for answer in read_partial(path):
         done.setdefault((answer.data, answer.template), {})[(answer.sample_id, answer.k)] = answer
     parts = [(name, wording) for name in plan.asked for wording in wordings(shelf)]
-    total = sum(len(sets[name]) for name, _ in parts) * decoding.samples
+    total = sum(len(sets[name]) for name, _ in parts)
     earlier = sum(map(len, done.values()))
     with display.bar(f"{model}: answers", total, "answers", done=earlier) as bar:
 
@@ -92,7 +112,7 @@ def _answer(
                 for row in answer_samples(
                     loaded,
                     sets[name],
-                    decoding,
+                    decodings[name],
                     model=model,
                     data=name,
                     wording=wording,
@@ -101,10 +121,31 @@ def _answer(
                     bar.advance(len(row))
                     yield row
 
-        write_answers(path, rows(), order={(n, s.id): i for n in plan.asked for i, s in enumerate(sets[n])})
+        write_answers(path, rows(), order=_order(sets))
     if loaded.unfused:
         display.say(f"{model}: runs by stock modules, more slowly: {loaded.unfused}")
     started.unlink()
+    return True
+
+
+def _order(sets: Mapping[str, Sequence[Sample]]) -> dict[tuple[str, str], int]:
+    return {(name, sample.id): place for name, samples in sets.items() for place, sample in enumerate(samples)}
+
+
+def _keep_unchanged(model: str, path: Path, asked: Mapping[str, str], sets: Sequence[str]) -> None:
+    """Begin with the finished answers to sets about which nothing has changed, so that these are not asked again."""
+    manifest, part = path.with_name(f"{model}.{MANIFEST}"), path.with_name(f"{path.name}.part")
+    old = recorded_origin(manifest)
+    if old is None or part.exists() or not is_intact(manifest, path):
+        return
+
+    def about(name: str, origin: Mapping[str, str]) -> dict[str, str | None]:
+        common = {key: value for key, value in origin.items() if not key.startswith(("data/", "decoding"))}
+        decoding = origin.get(f"decoding/{name}", origin.get("decoding"))
+        return {**common, "data": origin.get(f"data/{name}"), "decoding": decoding}
+
+    same = [name for name in sets if about(name, old) == about(name, asked)]
+    write_file(part, "".join(json_line(row) for row in read_jsonl(path) if row["data"] in same))
 
 
 def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Mapping[str, str]) -> bool:
@@ -131,14 +172,16 @@ def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Map
     losses: dict[tuple[str, str], list[Score]] = {}  # of `nll` and `perplexity` alike
     for metric in metrics:
         # What needs the model; kept while nothing it depends on has changed.
-        unchanged = all(old.get(key) == asked[key] for key in asked)
+        unchanged = all(old.get(key) == asked[key] for key in asked if not key.startswith("decoding"))
         if metric.score is None and unchanged and is_intact(folder / MANIFEST, files[metric.name]):
             continue
         lines = []
         for name in shelf.prepared.plan.asked:
             for wording in wordings(shelf):
                 samples = {sample.id: sample for sample in sets[name]}
-                if metric.score is None:
+                if metric.score is None and is_served(study, model):
+                    scores = [_without_likelihood(sample, metric) for sample in sets[name]]
+                elif metric.score is None:
                     if (name, wording.name) not in losses:
                         display.say(f"{model}: likelihood of the reference answers, {name}, {wording.name}")
                         losses[name, wording.name] = reference_nll(shelf.wear(model), sets[name], wording=wording)
@@ -149,3 +192,7 @@ def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Map
         write_file(files[metric.name], "".join(lines))
     write_manifest(folder / MANIFEST, files.values(), made_from=made_from)
     return True
+
+
+def _without_likelihood(sample: Sample, metric: Metric) -> Score:
+    return Score(sample_id=sample.id, metric=metric.name, outcome="not_applicable", reason=NO_LIKELIHOODS)

@@ -20,7 +20,7 @@ NUM_ROWS = 32
 
 
 def look_at_first_loss(shelf: Shelf) -> Iterator[Finding]:
-    """Measure the loss of every model that training starts from and that is there already, once for each way of it.
+    """Measure the loss that every training starts from, once for each way of it, where model and data are there.
 
     Args:
         shelf: the study's models.
@@ -31,9 +31,10 @@ def look_at_first_loss(shelf: Shelf) -> Iterator[Finding]:
     prepared = shelf.prepared
     seen: set[tuple[object, ...]] = set()
     made = {run.name for run in prepared.plan.runs}
+    is_drawn = all(data.source in (None, "builtin:phantom") for data in prepared.study.data.values())
     for run in prepared.plan.runs:
         settings = run.training
-        if settings is None or run.parent in made:
+        if settings is None or not made.isdisjoint((run.parent, *run.on)):
             continue
         key = (run.parent, run.on, settings.train_on, settings.eos)
         if key in seen:
@@ -47,6 +48,7 @@ def look_at_first_loss(shelf: Shelf) -> Iterator[Finding]:
             loss,
             num_rows=num_rows,
             vocabulary_size=int(loaded.inner.config.text_config.vocab_size),  # pyright: ignore
+            is_foreign=loaded.base == "builtin:tiny" and not is_drawn,
         )
 
 

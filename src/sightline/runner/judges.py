@@ -24,13 +24,14 @@ from sightline.runner.judging import (
     rival_answers,
     settle_unasked,
 )
-from sightline.runner.metrics import judge_origin, judges_asked, kind_of
+from sightline.runner.metrics import judge_origin, judges_asked, kind_of, metric_of
 from sightline.runner.prepare import base_of
-from sightline.runner.reading import Prepared
+from sightline.runner.reading import Prepared, asked_about, step_that_makes
 from sightline.runner.results import file_name
 from sightline.scoring.judge import Asked
 from sightline.storage import MANIFEST, canonical_json, is_finished, read_jsonl, sha256_of, write_manifest
-from sightline.study import Judge, Plan, Study, model_location
+from sightline.study import BestOf, Critique, Judge, Plan, StepRun, Study, model_location
+from sightline.study.names import MAKES_DATA, is_model
 
 if TYPE_CHECKING:
     from sightline.models.family import Family
@@ -45,9 +46,13 @@ def refuse_judges(prepared: Prepared, out: Path | None = None) -> None:
         out: the study's directory; a judge that has finished there needs no key. None: no key is looked for.
 
     Raises:
-        StudyError: a judge compares with a model that is not asked, finds nothing that it is about, or has no key.
+        StudyError: a judge compares with a model that is not asked, finds nothing that it is about, has no key, or is
+            none that a step can use.
     """
     study, models = prepared.study, prepared.plan.models
+    for run in prepared.plan.runs:
+        if run.method in MAKES_DATA:
+            _refuse_who_judges(run, prepared, out)
     for name, judge in judges_asked(study).items():
         where, kind = f"judges.{name}", kind_of(judge, study.folder)
         if judge.kind == "pairwise" and judge.against not in (REFERENCE, *models):
@@ -60,6 +65,30 @@ def refuse_judges(prepared: Prepared, out: Path | None = None) -> None:
             )
         if judge.server and out is not None and not is_finished(out / "judges" / name / MANIFEST):
             read_key(judge.key_env, where=judge.server)
+
+
+def _refuse_who_judges(run: StepRun, prepared: Prepared, out: Path | None) -> None:
+    """Refuse a step whose own judge, or metric, could not judge what is drawn for it."""
+    study, name = prepared.study, who_judges(step_that_makes(prepared.study, run))
+    judge, key = study.judges.get(name), "judge" if run.method == "critique" else "by"
+    if judge is None:
+        if name != "self" and not is_model(study, name) and metric_of(study, name).score is None:
+            raise StudyError(f"{run.name}: {key}: {name} scores no answer that was drawn; choose by another metric")
+        return
+    if run.method == "critique" and judge.kind != "pairwise":
+        raise StudyError(f"judges.{name} is a {judge.kind} judge; a critique needs one of two answers, kind: pairwise")
+    if run.method == "best_of" and judge.kind in ("pairwise", "shr"):
+        raise StudyError(f"judges.{name}: a {judge.kind} judge has no mark for one answer alone")
+    left_out = [kind_of(judge, study.folder).leaves_out(sample) for sample in asked_about(prepared, run)]
+    if left_out and all(left_out):
+        raise StudyError(f"{run.name}: judges.{name} has nothing to judge there; every row is {left_out[0]}")
+    if judge.server and out is not None and not is_finished(out / "data" / f"{run.name}.{MANIFEST}"):
+        read_key(judge.key_env, where=judge.server)
+
+
+def who_judges(step: Critique | BestOf) -> str:
+    """Name who says which of a step's own answers are learnt: a judge, a metric or a model, or "self"."""
+    return step.judge if isinstance(step, Critique) else step.by
 
 
 def judge_families(study: Study, plan: Plan) -> dict[str, Family]:
@@ -75,7 +104,11 @@ def judge_families(study: Study, plan: Plan) -> dict[str, Family]:
     from sightline.models.loading import load_family
 
     own = {base_of(study, plan, model) for model in plan.models}
-    bases = {model_location(study, judge.base) for judge in judges_asked(study).values() if judge.base}
+    used = {
+        *judges_asked(study),
+        *(who_judges(step) for step in study.steps.values() if isinstance(step, Critique | BestOf)),
+    }
+    bases = {model_location(study, base) for name in used & study.judges.keys() if (base := study.judges[name].base)}
     return {location: load_family(location) for location in sorted(bases - own) if knows_pictures(location)}
 
 

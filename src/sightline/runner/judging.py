@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import MissingDataError
 from sightline.generation.calls import Reply, ReplyDecoding, Responder
 from sightline.generation.ledger import Ledger
-from sightline.generation.remote import RemoteEngine, connect
-from sightline.records import Answer, Sample, to_json
+from sightline.generation.remote import RemoteEngine
+from sightline.records import NO_ANSWER, Answer, Sample, to_json
 from sightline.runner.display import Display
 from sightline.runner.metrics import kind_of
 from sightline.runner.results import file_name
+from sightline.runner.served import reach
 from sightline.scoring.critic import same_answer
 from sightline.scoring.judge import (
     Asked,
@@ -45,6 +46,10 @@ SEED = 0
 
 RECORD = "record.json"
 """In a judge's folder: everything that belongs to each of its numbers."""
+
+
+Rivals = Mapping[tuple[str, str, str, int], Answer]
+"""What a judge of two answers compares with: data set, wording, sample and k to answer; see `rival_answers`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,18 +147,7 @@ def open_judge(
 
 def _responder(judge: Judge, ledger: Ledger, shelf: Shelf | None) -> Responder:
     if judge.server is not None:
-        return connect(
-            judge.server,
-            judge.model,
-            key_env=judge.key_env,
-            send_images=judge.send_images,
-            ledger=ledger,
-            requests_per_minute=judge.requests_per_minute,
-            tokens_per_minute=judge.tokens_per_minute,
-            concurrency=judge.concurrency,
-            timeout_seconds=judge.timeout_seconds,
-            num_tries=judge.tries,
-        )
+        return reach(judge, ledger)
     assert judge.base is not None and shelf is not None, "a judge without a server has a base, and a shelf for it"
     from sightline.generation.local import knows_pictures, text_engine, vision_engine
 
@@ -188,7 +182,7 @@ def judge_model(
     *,
     out: Path,
     display: Display,
-    rivals: Mapping[tuple[str, str, str, int], str] | None = None,
+    rivals: Rivals | None = None,
 ) -> int:
     """Have a model's answers judged: `scores/MODEL/JUDGE.jsonl`, and the judge's words in `judges/JUDGE/MODEL.jsonl`.
 
@@ -224,8 +218,9 @@ def judge_model(
     counts = count_outcomes(every)
     table = {"medical_table": asdict(table_of(every))} if judge.kind.name == "medical" else {}
     _record(judge, {"models": {model: {**counts, **table}}})
+    num_asked = len(every) - counts["num_not_applicable"] - counts["num_unanswered"]
     display.say(
-        f"{model}: {judge.name} judged {counts['num_judged']} of {len(every) - counts['num_not_applicable']} answers; "
+        f"{model}: {judge.name} judged {counts['num_judged']} of {num_asked} answers; "
         f"{counts['num_unreadable']} replies could not be read, {counts['num_failed']} never came"
     )
     return counts["num_failed"]
@@ -233,7 +228,8 @@ def judge_model(
 
 def _write_as_ha_dpo(model: str, judge: OpenJudge, part: Part, judgements: Sequence[Judgement]) -> None:
     """Write `judgement.json` and `metrics.json` as HA-DPO's scripts do, for what was judged of one set and wording."""
-    asked = [(answer, j) for answer, j in zip(part.answers, judgements, strict=True) if j.outcome != "not_applicable"]
+    unasked = ("not_applicable", "unanswered")
+    asked = [(answer, j) for answer, j in zip(part.answers, judgements, strict=True) if j.outcome not in unasked]
     if not asked:
         return
     described = {answer.sample_id: description_of(answer.text, j) for answer, j in asked if j.outcome == "judged"}
@@ -244,9 +240,7 @@ def _write_as_ha_dpo(model: str, judge: OpenJudge, part: Part, judgements: Seque
     write_file(folder / "metrics.json", canonical_json(metrics))
 
 
-def put_to_judge(
-    model: str, judge: OpenJudge, part: Part, rivals: Mapping[tuple[str, str, str, int], str] | None
-) -> list[Asked]:
+def put_to_judge(model: str, judge: OpenJudge, part: Part, rivals: Rivals | None) -> list[Asked]:
     """Put a model's answers, each with what it is compared with, as a judge is asked about them.
 
     Raises:
@@ -256,24 +250,32 @@ def put_to_judge(
     for answer in part.answers:
         sample = part.samples[answer.sample_id]
         rival = None
-        if judge.kind.name == "pairwise" and judge.settings.against == REFERENCE:
-            rival = sample.answer
-        elif judge.kind.name == "pairwise":
+        if judge.kind.name == "pairwise" and judge.settings.against != REFERENCE:
             rival = (rivals or {}).get((part.data, part.template, sample.id, answer.k))
             if rival is None:
                 raise MissingDataError(
                     f"{judge.name}: {judge.settings.against} has no answer to {sample.origin or sample.id} "
                     f"({part.data}, {part.template}) to compare {model}'s with; ask it the same"
                 )
-        every.append(Asked(sample=sample, text=answer.text, rival=rival))
+        every.append(as_asked(judge.kind, sample, answer, rival))
     return every
+
+
+def as_asked(kind: Kind, sample: Sample, answer: Answer, rival: Answer | None) -> Asked:
+    """Put one answer to a judge, beside the other model's, or the reference where two are compared and none is given.
+
+    An answer that a server never gave is put as missing, whichever of the two it is.
+    """
+    other = rival.text if rival else sample.answer if kind.name == "pairwise" else None
+    missing = [f"{one.model}: {one.reason}" for one in (answer, rival) if one and one.finish_reason == NO_ANSWER]
+    return Asked(sample=sample, text=answer.text, rival=other, missing="; ".join(missing))
 
 
 def _judge_part(
     model: str,
     judge: OpenJudge,
     part: Part,
-    rivals: Mapping[tuple[str, str, str, int], str] | None,
+    rivals: Rivals | None,
     display: Display,
 ) -> list[Judgement]:
     every = put_to_judge(model, judge, part, rivals)
@@ -291,20 +293,28 @@ def settle_unasked(kind: Kind, asked: Asked) -> Judgement | None:
     """Give the judgement that needs no asking; None where the judge must be asked."""
     if why := kind.leaves_out(asked.sample):
         return Judgement(sample_id=asked.sample.id, outcome="not_applicable", reason=why)
+    if asked.missing:
+        return Judgement(sample_id=asked.sample.id, outcome="unanswered", reason=asked.missing)
     # Two equal answers are as good as each other, whatever a judge would say.
     return same_answer(asked) if asked.text == asked.rival else None
 
 
-def rival_answers(out: Path, model: str) -> dict[tuple[str, str, str, int], str]:
-    """Read the answers that a pairwise judge compares with: (data, template, sample, k) to text.
+def rival_answers(out: Path, model: str) -> Rivals:
+    """Read the answers that a pairwise judge compares with.
 
     Raises:
         MissingDataError: the model has not answered yet.
     """
-    path = out / "answers" / f"{model}.jsonl"
-    if not path.exists():
-        raise MissingDataError(f"{path}: no answers of {model} to compare with; it must be among the models asked")
-    return {(row["data"], row["template"], row["sample_id"], row["k"]): row["text"] for row in read_jsonl(path)}
+    rivals = answers_by_place(out, model)
+    if not rivals:
+        raise MissingDataError(f"{out}: no answers of {model} to compare with; it must be among the models asked")
+    return rivals
+
+
+def answers_by_place(out: Path, model: str) -> Rivals:
+    """Read a model's answers by what they answer; none where it has not answered yet."""
+    answers = [Answer(**row) for row in read_jsonl(out / "answers" / f"{model}.jsonl")]
+    return {(answer.data, answer.template, answer.sample_id, answer.k): answer for answer in answers}
 
 
 def audit(judge: OpenJudge, samples: Sequence[Sample], answers: Sequence[Asked]) -> dict[str, Any]:

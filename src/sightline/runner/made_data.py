@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.checking.findings import Finding, refuse_faults
 from sightline.data.sets import samples_sha256, write_samples
 from sightline.errors import StudyError
 from sightline.generation.calls import CUT
 from sightline.records import Answer, Sample
 from sightline.runner.display import Display
+from sightline.runner.judges import who_judges
 from sightline.runner.prepare import wording_of
-from sightline.runner.reading import Prepared, step_that_makes
+from sightline.runner.reading import Prepared, asked_about, put_in_place, step_that_makes
 from sightline.storage import (
     MANIFEST,
     canonical_json,
@@ -94,7 +96,9 @@ def as_carried_out(study: Study, plan: Plan, out: Path) -> Plan:
 def notes_of_made_data(study: Study, out: Path) -> list[str]:
     """Say how the making of a study's own data went, and what was not made or answered for want of it."""
     plan = plan_study(study)
-    notes = [f"{name}: {record['sentence']}" for name, record in read_records(out, plan).items()]
+    notes = []
+    for name, record in read_records(out, plan).items():
+        notes += [f"{name}: {record['sentence']}", *notes_of_findings([Finding(**made) for made in record["findings"]])]
     lost = lost_runs(study, plan, out)
     if missing := [run.name for run in plan.runs if run.name in lost]:
         notes.append(f"Not made: {', '.join(missing)}.")
@@ -105,6 +109,15 @@ def notes_of_made_data(study: Study, out: Path) -> list[str]:
             )
             notes.append(f"The question {question.model} against {question.against}, stated before the run, {told}.")
     return notes
+
+
+def notes_of_findings(findings: Sequence[Finding]) -> list[str]:
+    """Say what was found in a made set and is more than a note, for the report and whoever watches."""
+    return [
+        f"{found.message}." + (f" Accepted: {found.accepted}." if found.accepted else "")
+        for found in findings
+        if found.severity != "note"
+    ]
 
 
 def make_data(
@@ -129,11 +142,13 @@ def make_data(
     Raises:
         StudyError: the rows there were made from something else.
         RefusedError: a judge failed, or a model's letters or answers cannot be compared.
+        CheckFault: the rows are at fault, and the study does not accept that.
     """
     from sightline.runner.best_of import pick_best
+    from sightline.runner.made_rows import look_at_made
     from sightline.runner.self_critique import make_pairs
 
-    made_from = _origin(run, shelf, hashes)
+    made_from = _origin(run, shelf)
     out, study = shelf.out, shelf.prepared.study
     file, manifest = out / "data" / f"{run.name}.jsonl", out / "data" / f"{run.name}.{MANIFEST}"
     is_main = accelerator is None or accelerator.is_main_process
@@ -145,16 +160,25 @@ def make_data(
                 f"{file} was made from something else: {what_differs(recorded, made_from)}; "
                 f"give another --out, or remove {manifest}"
             )
-        samples = shelf.prepared.samples(run.on)[: step_that_makes(study, run).rows]
-        drawn = draw_answers(run, shelf, samples, hashes, display)
+        samples = asked_about(shelf.prepared, run)
+        drawn = draw_answers(run, shelf, samples, display)
         answers = {name: [answer.text for answer in given] for name, given in drawn.items()}
         work = pick_best if run.method == "best_of" else make_pairs
         made, record = work(run, shelf, samples, answers, display)
-        write_samples(file, tuple(made))
+        common = _provenance(run, study, record)
+        rows = tuple(dataclasses.replace(sample, tags={**sample.tags, **common}) for sample in made)
+        findings: list[Finding] = []
+        if rows:
+            rows, findings = look_at_made(run.name, rows, shelf)
+            for told in notes_of_findings(findings):
+                display.say(f"{run.name}: {told}")
+            refuse_faults(findings)
+        record["findings"] = [dataclasses.asdict(finding) for finding in findings]
+        write_samples(file, rows)
         num_cut = sum(answer.finish_reason == CUT for given in drawn.values() for answer in given)
         if num_cut:
             record["sentence"] += f" {num_cut:,} drawn answers reached max_new_tokens and count as ending there."
-        record |= {"step": run.step, "method": run.method, "from": run.parent, "on": list(run.on), "num_cut": num_cut}
+        record |= {"step": run.step, "method": run.method, "on": list(run.on), "num_cut": num_cut, "tags": common}
         record.setdefault("stopped", False)
         write_file(record_file(out, run.name), canonical_json(record))
         files = [file, record_file(out, run.name), out / "drawn" / f"{run.name}.duels.jsonl"]
@@ -180,12 +204,11 @@ def take_over_finished(prepared: Prepared, out: Path, hashes: dict[str, str]) ->
 def _take_over(run: StepRun, prepared: Prepared, file: Path) -> None:
     """Read made rows; their pictures are those of the rows that were asked about."""
     asked = {sample.id: sample for sample in prepared.samples(run.on)}
-    prepared.sets[run.name] = tuple(
+    made = (
         dataclasses.replace(asked[row["id"]], answer=row["answer"], rejected=row.get("rejected"), tags=row["tags"])
         for row in read_jsonl(file)
     )
-    for key in [key for key in prepared.rendered if key[0] == run.name]:
-        del prepared.rendered[key]
+    put_in_place(prepared, run.name, tuple(made))
 
 
 def _without_accept(made_from: Mapping[str, str]) -> dict[str, str]:
@@ -193,15 +216,15 @@ def _without_accept(made_from: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in made_from.items() if name != "accept"}
 
 
-def _origin(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, str]:
+def _origin(run: StepRun, shelf: Shelf) -> dict[str, str]:
     """Say what a step's rows are made from: who answered, what, how, and who judged."""
     from sightline.generation.critique import PROMPT_SHA256
     from sightline.runner.judging import local_identity
     from sightline.runner.metrics import judge_origin, metric_of, metric_origins
 
     study, step = shelf.prepared.study, step_that_makes(shelf.prepared.study, run)
-    judge = step.judge if isinstance(step, Critique) else step.by
-    depends = _drawn_from(run, shelf, hashes) | {"settings/judge": judge}
+    judge = who_judges(step)
+    depends = _drawn_from(run, shelf) | {"settings/judge": judge}
     if isinstance(step, Critique):
         depends["accept"] = study.accept.get(AT_CHANCE, "")
     if judge in study.judges:
@@ -217,18 +240,34 @@ def _origin(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, 
     return depends
 
 
-def _drawn_from(run: StepRun, shelf: Shelf, hashes: Mapping[str, str]) -> dict[str, str]:
+def _drawn_from(run: StepRun, shelf: Shelf) -> dict[str, str]:
     """Say what a step's drawn answers are made from."""
     study, step = shelf.prepared.study, step_that_makes(shelf.prepared.study, run)
-    settings = step.model_dump(mode="json", exclude={"judge", "by", "max_new_tokens"})
+    settings = step.model_dump(mode="json", exclude={"judge", "by", "rows"}) | _how_drawn(run, study)
     return {
         **{f"parent/{key}": value for key, value in shelf.identity(run.parent).items()},
-        **{f"data/{name}": hashes[name] for name in run.on},
+        "asked": samples_sha256(tuple(asked_about(shelf.prepared, run))),
         **{f"settings/{name}": str(value) for name, value in settings.items()},
-        "settings/max_new_tokens": str(step.max_new_tokens or study.evaluate.max_new_tokens),
         "wording": repr(wording_of(shelf.prepared.plan, AS_TRAINED)),
-        "seed": str(run.seed or 0),
     }
+
+
+def _how_drawn(run: StepRun, study: Study) -> dict[str, Any]:
+    """Give what an answer of a step depends on beside model and question, as `Decoding` has it."""
+    step = step_that_makes(study, run)
+    return {
+        "seed": run.seed or 0,
+        "temperature": step.temperature,
+        "top_k": step.top_k,
+        "max_new_tokens": step.max_new_tokens or study.evaluate.max_new_tokens,
+    }
+
+
+def _provenance(run: StepRun, study: Study, record: Mapping[str, Any]) -> dict[str, str]:
+    """Say what all rows of a step have in common: who answered and how, who judged and by which prompt."""
+    told = {"made_by": run.name, "answered_by": run.parent, **_how_drawn(run, study), "judged_by": record["judge"]}
+    told["prompt_sha256"] = record.get("prompt_sha256")
+    return {name: str(value) for name, value in told.items() if value is not None}
 
 
 def judge_model(study: Study, plan: Plan, run: StepRun) -> str:
@@ -241,9 +280,7 @@ def judge_model(study: Study, plan: Plan, run: StepRun) -> str:
     return seeded if any(other.name == seeded for other in plan.runs) else step.judge
 
 
-def draw_answers(
-    run: StepRun, shelf: Shelf, samples: Sequence[Sample], hashes: Mapping[str, str], display: Display
-) -> dict[str, list[Answer]]:
+def draw_answers(run: StepRun, shelf: Shelf, samples: Sequence[Sample], display: Display) -> dict[str, list[Answer]]:
     """Draw the step's answers, or go on with what an interrupted start has drawn.
 
     Returns:
@@ -252,15 +289,9 @@ def draw_answers(
     from sightline.generation.answering import Wording, answer_samples, begin_answers, read_partial, write_answers
     from sightline.generation.sampling import Decoding
 
-    step = step_that_makes(shelf.prepared.study, run)
-    decoding = Decoding(
-        max_new_tokens=step.max_new_tokens or shelf.prepared.study.evaluate.max_new_tokens,
-        temperature=step.temperature,
-        top_k=step.top_k,
-        samples=step.samples,
-        seed=run.seed or 0,
-    )
-    made_from = _drawn_from(run, shelf, hashes)
+    step, study = step_that_makes(shelf.prepared.study, run), shelf.prepared.study
+    decoding = Decoding(**_how_drawn(run, study), samples=step.samples)
+    made_from = _drawn_from(run, shelf)
     path = shelf.out / "drawn" / f"{run.name}.jsonl"
     manifest = path.with_name(f"{run.name}.{MANIFEST}")
     if not is_finished(manifest, made_from=made_from):

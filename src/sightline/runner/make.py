@@ -30,7 +30,7 @@ from sightline.runner.reading import Prepared
 from sightline.runner.train import train_model
 from sightline.storage import MANIFEST, is_finished, recorded_origin, sha256_of, what_differs
 from sightline.study import Average, Choose, StepRun, model_location
-from sightline.study.names import without_stage
+from sightline.study.names import is_served, without_stage
 from sightline.training.loop import settings_by_key
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Shelf:
     def needs_bitsandbytes(self) -> bool:
         """Whether bitsandbytes has a part in the study's numbers."""
         plan = self.prepared.plan
-        bases = {self.base_of(model) for model in plan.models}
+        bases = {self.base_of(model) for model in plan.models if not is_served(self.prepared.study, model)}
         return any(quantization_of(base, self.quantize) for base in bases) or any(
             run.training is not None and run.training.optimizer == "adamw_8bit" for run in plan.runs
         )
@@ -103,7 +103,7 @@ class Shelf:
         return self._loaded is not None
 
     def base_of(self, model: str) -> str:
-        """Name the base a model sits on, as a location."""
+        """Name the base that a model of this machine sits on, as a location."""
         return base_of(self.prepared.study, self.prepared.plan, model)
 
     def base(self, location: str) -> LoadedModel:
@@ -145,7 +145,7 @@ class Shelf:
         return self.out / "models" / whole / (f"stages/{stage}" if stage else "")
 
     def wear(self, model: str) -> LoadedModel:
-        """Give a model ready to answer."""
+        """Give a model of this machine ready to answer."""
         loaded = self.base(self.base_of(model))
         folder = self.adapter_folder(model)
         if folder is not None:
@@ -153,7 +153,10 @@ class Shelf:
         return loaded
 
     def identity(self, model: str) -> dict[str, str]:
-        """Name exactly what a model is: its base as it is stored and run, and its adapter's bytes."""
+        """Name exactly what a model is: its base as it is stored and run, its adapter's bytes; or server and name."""
+        if is_served(self.prepared.study, model):
+            block = self.prepared.study.models[model]
+            return {"server": str(block.server), "model": block.model or ""}
         folder, base = self.adapter_folder(model), self.base_of(model)
         named = {
             "base": self._base_identity(base),
@@ -182,7 +185,8 @@ def look_at_models(shelf: Shelf) -> list[Finding]:
     made = {run.name for run in plan.runs}
     made |= {model for model in plan.models if without_stage(model)[0] in made}
     used = dict.fromkeys([*plan.models, *(parent for run in plan.runs for parent in run.parents)])
-    return check_models(shelf, [name for name in used if name not in made], plan.runs)
+    here = [name for name in used if name not in made and not is_served(shelf.prepared.study, name)]
+    return check_models(shelf, here, plan.runs)
 
 
 def origin_of(run: StepRun, shelf: Shelf, hashes: Mapping[str, str], *, with_parents: bool = True) -> dict[str, str]:

@@ -10,10 +10,11 @@ from sightline.data.problems import Bound, Problem, problem_of, too_long
 from sightline.data.sets import samples_sha256
 from sightline.errors import SightlineError, StudyError
 from sightline.records import Sample
+from sightline.runner.hub import refuse_unreachable
 from sightline.runner.metrics import metrics_of
 from sightline.runner.reading import Prepared, read_data
-from sightline.study import Plan, Study, Training, model_location
-from sightline.study.names import without_stage
+from sightline.study import Plan, StepRun, Study, Training, model_location
+from sightline.study.names import MAKES_DATA, without_stage
 
 if TYPE_CHECKING:
     from sightline.models.family import Family
@@ -68,9 +69,14 @@ def common_setting(plan: Plan, name: str, default: object) -> object:
 
 
 def study_family(study: Study, plan: Plan, location: str, *, template: str | None = None) -> Family:
-    """Load template and image processor as all steps agree on them, or with another template."""
+    """Load template and image processor as all steps agree on them, or with another template.
+
+    Raises:
+        MissingDataError: the base is not here, and the hub cannot be reached.
+    """
     from sightline.models.loading import load_family
 
+    refuse_unreachable(location)
     template = template or str(common_setting(plan, "template", "own"))
     return load_family(
         location,
@@ -82,12 +88,17 @@ def study_family(study: Study, plan: Plan, location: str, *, template: str | Non
 
 
 def base_of(study: Study, plan: Plan, model: str) -> str:
-    """Name the base a model sits on, as a location: that of the first model it was made from."""
+    """Name the base a model sits on, as a location: that of the first model it was made from.
+
+    A model on a server has none that is known: its server and name stand for it.
+    """
     parents = {run.name: run.parents for run in plan.runs}
     model, _ = without_stage(model)
     while model in parents:
         model = parents[model][0]
     other = study.models.get(model)
+    if other and other.server:
+        return f"{other.model or 'a model'} on {other.server}"
     return model_location(study, other.base if other and other.base else study.base)
 
 
@@ -196,52 +207,79 @@ def _refuse_to_reword(prepared: Prepared, tokenised: set[str]) -> None:
 
 
 def leave_out_too_long(prepared: Prepared, family: Family) -> None:
-    """Leave out samples longer than a row, or than the model's context with room for an answer; they are bad rows."""
+    """Leave out samples longer than a row, or than the model's context with room for an answer; they are bad rows.
+
+    Sets that a step will make are measured when they are made.
+    """
     from sightline.trees.render import render, reword
-    from sightline.trees.row import build_tree
 
-    found: dict[tuple[str, str], Problem] = {}
-    has_pixels = "max_pixels" in family.picture_settings
-
-    def measure(name: str, sample: Sample, num_tokens: int, limit: int, bound: Bound) -> None:
-        if num_tokens > limit:
-            problem = too_long(sample, num_tokens=num_tokens, limit=limit, bound=bound, has_pixels=has_pixels)
-            found[name, sample.id] = problem
-
-    for run in prepared.plan.runs:
-        if run.training is None:
-            continue
-        limit, bound = family.context_length, "context"
-        if isinstance(run.training.row_tokens, int) and run.training.row_tokens < limit:
-            limit, bound = run.training.row_tokens, "row_tokens"
-        for name in (*run.on, *run.validation):
-            sequences = _render_set(prepared, family, name, run.training)
-            for sample, sequence in zip(prepared.sets[name], sequences, strict=True):
-                measure(name, sample, len(sequence), limit, bound)
-            if run.method == "dpo":
-                others = _render_set(prepared, family, name, run.training, rejected=True)
-                for sample, *pair in zip(prepared.sets[name], sequences, others, strict=True):
-                    # One row holds both answers: what they share once as a tree, and twice without sharing.
-                    both = len(build_tree(pair, (0, 1))) if run.training.layout == "tree" else sum(map(len, pair))
-                    measure(name, sample, len(pair[1]), limit, bound)
-                    if bound == "row_tokens":
-                        measure(name, sample, both, limit, bound)
-    limit = family.context_length - prepared.study.evaluate.max_new_tokens
+    plan, evaluate = prepared.plan, prepared.study.evaluate
+    made = {run.name for run in plan.runs if run.method in MAKES_DATA}
+    found = {
+        (name, sample_id): problem
+        for run in plan.runs
+        if run.training is not None
+        for name in (*run.on, *run.validation)
+        if name not in made
+        for sample_id, problem in too_long_to_learn(prepared, family, run, name).items()
+    }
     known = prepared.known.setdefault(family.rendering_sha256, set())
-    for name in prepared.plan.asked:
-        for text in prepared.study.evaluate.prompts.values():
-            wording, system = wording_of(prepared.plan, text)
+    for name in plan.asked:
+        limit = family.context_length - evaluate.for_set(name).max_new_tokens
+        for text in evaluate.prompts.values():
+            wording, system = wording_of(plan, text)
             for sample in prepared.asked(name):
                 messages = reword(sample.messages, wording, system=system)
                 origin = sample.origin or sample.id
                 length = len(render(family, messages, sample.pictures, None, name=origin, known=known))
-                measure(name, sample, length, limit, "answer")
+                if length > limit:
+                    found[name, sample.id] = _too_long(family, sample, length, limit, "answer")
     if not found:
         return
     prepared.problems += found.values()
     prepared.rendered.clear()
     for name in {name for name, _ in found}:
         prepared.sets[name] = tuple(s for s in prepared.sets[name] if (name, s.id) not in found)
+
+
+def too_long_to_learn(prepared: Prepared, family: Family, run: StepRun, name: str) -> dict[str, Problem]:
+    """Find the samples of a set that are too long for the model's context, or for a training's rows; by their id.
+
+    Args:
+        prepared: the data.
+        family: template and tokenizer.
+        run: what learns from them.
+        name: of the set.
+    """
+    from sightline.trees.row import build_tree
+
+    found: dict[str, Problem] = {}
+    settings, samples = run.settings, prepared.sets[name]
+    limit, bound = family.context_length, "context"
+    if isinstance(settings.row_tokens, int) and settings.row_tokens < limit:
+        limit, bound = settings.row_tokens, "row_tokens"
+
+    def measure(sample: Sample, num_tokens: int) -> None:
+        if num_tokens > limit:
+            found[sample.id] = _too_long(family, sample, num_tokens, limit, bound)
+
+    sequences = _render_set(prepared, family, name, settings)
+    for sample, sequence in zip(samples, sequences, strict=True):
+        measure(sample, len(sequence))
+    if run.method == "dpo":
+        others = _render_set(prepared, family, name, settings, rejected=True)
+        for sample, *pair in zip(samples, sequences, others, strict=True):
+            # One row holds both answers: what they share once as a tree, and twice without sharing.
+            both = len(build_tree(pair, (0, 1))) if settings.layout == "tree" else sum(map(len, pair))
+            measure(sample, len(pair[1]))
+            if bound == "row_tokens":
+                measure(sample, both)
+    return found
+
+
+def _too_long(family: Family, sample: Sample, num_tokens: int, limit: int, bound: Bound) -> Problem:
+    has_pixels = "max_pixels" in family.picture_settings
+    return too_long(sample, num_tokens=num_tokens, limit=limit, bound=bound, has_pixels=has_pixels)
 
 
 def set_hashes(sets: Mapping[str, tuple[Sample, ...]]) -> dict[str, str]:

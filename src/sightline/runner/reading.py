@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sightline.data.mixing import mix_samples
+from sightline.data.mixing import draw_rows, mix_samples
 from sightline.data.problems import BadRowsError, Loaded, Problem
 from sightline.data.sets import Source, divide, read_source
 from sightline.errors import DataError, StudyError
@@ -142,7 +142,7 @@ def _stand_in(prepared: Prepared) -> None:
     for run in prepared.plan.runs:
         if run.method not in MAKES_DATA:
             continue
-        rows = prepared.samples(run.on)[: step_that_makes(prepared.study, run).rows]
+        rows = asked_about(prepared, run)
         if tokenised := next((row for row in rows if row.tokens), None):
             raise StudyError(
                 f"steps.{run.step}.on: {tokenised.origin or tokenised.id} comes tokenised, so there is no question to "
@@ -151,6 +151,20 @@ def _stand_in(prepared: Prepared) -> None:
         prepared.sets[run.name] = tuple(
             dataclasses.replace(row, rejected=row.answer if run.method == "critique" else None) for row in rows
         )
+
+
+def asked_about(prepared: Prepared, run: StepRun) -> list[Sample]:
+    """Give the rows that a run which makes data asks about: all there are, or `rows` of them, drawn by its seed."""
+    samples = prepared.samples(run.on)
+    num_rows = step_that_makes(prepared.study, run).rows
+    return draw_rows(samples, len(samples) if num_rows is None else num_rows, run.seed or 0)
+
+
+def put_in_place(prepared: Prepared, name: str, samples: tuple[Sample, ...]) -> None:
+    """Put a set's rows in the place of those that were there; what was rendered of these goes."""
+    prepared.sets[name] = samples
+    for key in [key for key in prepared.rendered if key[0] == name]:
+        del prepared.rendered[key]
 
 
 def step_that_makes(study: Study, run: StepRun) -> Critique | BestOf:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline.data.columns import COLUMN_NAMES, NoColumnError
 from sightline.data.formats import load_source
 from sightline.data.problems import require_clean
 from sightline.data.shr import IMAGES
@@ -20,7 +20,7 @@ from sightline.scoring.disagreements import NUM_EXAMPLES, example, find_disagree
 from sightline.scoring.metric import Metric
 from sightline.scoring.metrics import METRICS
 from sightline.storage import read_jsonl, write_file
-from sightline.verdict.arms import arm_value, describe_arm, scores_by_id
+from sightline.verdict.arms import describe_arm, scores_by_id
 
 OURS = "sightline"
 ALL = "all"
@@ -77,7 +77,7 @@ def score_task(
         return {"task": task, "rule": rule, **_score_shr(answers, data, rules, against=against, out=out)}
     samples = _rows(data, split, every_split=task == "pope")
     matched = read_answers(answers, samples, questions)
-    given = Given(samples=samples, answers=matched.answers, data=str(data), with_intervals=rule != ALL)
+    given = Given(samples=samples, answers=matched.answers, data=str(data))
     head = {"task": task, "rule": rule, "num_answers": len(samples), "matched_by": matched.by}
     scored = {"pope": _score_pope, "vqa": _score_vqa, "text": _score_text}[task](given, rules)
     if rule == ALL:
@@ -94,13 +94,11 @@ class Given:
         samples: the rows that were asked.
         answers: one to each, in their order.
         data: where the rows are from.
-        with_intervals: whether numbers come with their uncertainty, which takes its time.
     """
 
     samples: Sequence[Sample]
     answers: Sequence[Answer]
     data: str
-    with_intervals: bool
 
     def scores(self, metric: Metric) -> list[Score]:
         """Score every answer by a metric."""
@@ -236,27 +234,11 @@ def _json(path: Path) -> Any:
 
 
 def _arm(given: Given, metrics: Sequence[Metric], scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
-    """Describe the answers by metrics, as `compare.json` describes an arm; without intervals, by their values alone."""
+    """Describe the answers by metrics, as `compare.json` describes an arm."""
     model = given.answers[0].model
-    if not given.with_intervals:
-        values = {metric.name: _value(metric, scores[metric.name]) for metric in metrics}
-        return {"model": model, "data": given.data, "metrics": values}
     by_id = {sample.id: sample for sample in given.samples}
     arms = {name: scores_by_id(by_id, each, arm=model) for name, each in scores.items()}
     return describe_arm(by_id, metrics, arms, model=model, data=given.data, template="as given", seed=0, alpha=0.05)
-
-
-def _value(metric: Metric, scores: Sequence[Score]) -> dict[str, Any]:
-    outcomes = Counter(score.outcome for score in scores)
-    counted = [score for score in scores if score.outcome in ("scored", "unparsed")]
-    return {
-        "value": arm_value(metric, counted),
-        "num_scored": outcomes["scored"],
-        "num_unparsed": outcomes["unparsed"],
-        "num_not_applicable": outcomes["not_applicable"],
-        "unit": metric.unit,
-        "title": metric.title,
-    }
 
 
 def _pope_arm(given: Given, rule: pope.Rule, scores: Sequence[Score]) -> dict[str, Any]:
@@ -281,7 +263,12 @@ def _words_per_answer(given: Given) -> float:
 def _rows(data: Path, split: str | None, *, every_split: bool) -> tuple[Sample, ...]:
     if (own := _own_rows(data)) is not None:
         return own
-    loaded = load_source(data.name, root=data.resolve().parent, with_pictures=False)
+    try:
+        loaded = load_source(data.name, root=data.resolve().parent, with_pictures=False)
+    except NoColumnError as error:
+        names = ", ".join(COLUMN_NAMES[error.field])
+        what = "the reference answers" if error.field == "answer" else f"the {error.field}"
+        raise NoColumnError(error.table, error.field, f"`score` takes {what} from a column named {names}") from None
     if split is None and len(loaded) > 1 and not every_split:
         raise StudyError(f"{data} has the splits {', '.join(loaded)}; say which was asked: --split NAME")
     if split is not None and split not in loaded:

@@ -20,6 +20,9 @@ def render_score(found: Mapping[str, Any]) -> str:
     )
     lines += {"pope": _pope, "vqa": _metrics, "text": _text, "shr": _shr}[found["task"]](found, rules)
     if found["task"] != "shr":
+        measured = [metric for rule in rules.values() for metric in rule["metrics"].values()]
+        reasons = dict.fromkeys(metric["no_interval"] for metric in measured if metric["value"] is not None)
+        lines += [f"no interval under a value: {reason}" for reason in reasons if reason]
         lines += [f"{name}: {note}" for name, rule in rules.items() for note in rule.get("notes", ())]
     lines += _disagreements(found.get("disagreements", ()))
     return _printable("\n".join(lines)) + "\n"
@@ -38,6 +41,7 @@ def _pope(found: Mapping[str, Any], rules: Mapping[str, Any]) -> list[str]:
         for rule, metrics in by_rule.items():
             unread = next(iter(metrics.values()))["num_unparsed"]
             rows.append([rule, *(_cell(metrics.get(name)) for name in names), f"{unread:,}"])
+            rows += _intervals([metrics.get(name) for name in names], [""])
         lines += ["", *_aligned(rows)]
     means = {name: rule["mean_of_subsets"]["f1"] for name, rule in rules.items() if "mean_of_subsets" in rule}
     if means:
@@ -53,6 +57,7 @@ def _metrics(found: Mapping[str, Any], rules: Mapping[str, Any]) -> list[str]:
     rows = [["", *rules]]
     for name in names:
         rows.append([name, *(_counted(rule["metrics"].get(name)) for rule in rules.values())])
+        rows += _intervals([rule["metrics"].get(name) for rule in rules.values()])
     return ["", *_aligned(rows), ""]
 
 
@@ -112,6 +117,16 @@ def _counted(metric: Mapping[str, Any] | None) -> str:
         return "-"
     unread = f" ({metric['num_unparsed']:,} unread)" if metric["num_unparsed"] else ""
     return _cell(metric) + unread
+
+
+def _intervals(metrics: Sequence[Mapping[str, Any] | None], behind: Sequence[str] = ()) -> list[list[str]]:
+    """Give the line under a line of values: their 95% intervals; none where none of them has one."""
+    said = []
+    for metric in metrics:
+        show = _percent if metric is not None and metric["unit"] == "rate" else _number
+        ends = metric["interval"] if metric is not None else None
+        said.append("" if ends is None else " to ".join(map(show, ends)))
+    return [["  95% interval", *said, *behind]] if any(said) else []
 
 
 def _cell(metric: Mapping[str, Any] | None) -> str:

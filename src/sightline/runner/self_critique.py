@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sightline.errors import RefusedError, StudyError
+from sightline.errors import RefusedError
 from sightline.generation.critique import (
     PROMPT_SHA256,
     Drawn,
@@ -30,12 +30,13 @@ from sightline.storage import json_line, write_file
 from sightline.study import StepRun
 from sightline.study.names import is_model
 from sightline.study.steps import Critique
-from sightline.verdict.self_critique import describe_duels
+from sightline.verdict.self_critique import describe_duels, say_making
 
 if TYPE_CHECKING:
     from sightline.runner.make import Shelf
 
 SIGNS: Mapping[Outcome, int] = {"win": 1, "tie": 0, "loss": -1}
+NEARLY_THE_SAME = "nearly_the_same"
 
 
 def make_pairs(
@@ -56,7 +57,6 @@ def make_pairs(
 
     Raises:
         RefusedError: a judge did not answer all.
-        StudyError: the judge is not one of two answers.
     """
     step = shelf.prepared.study.steps[run.step]
     assert isinstance(step, Critique)
@@ -73,8 +73,9 @@ def make_pairs(
         preferences = ask_which(shelf.wear(name), duels, system=None if system is None else str(system))
         judge = {"judge": name, "prompt_sha256": PROMPT_SHA256, "decoding": "the likelier of two letters"}
     told = dict(zip(map(_key, duels), preferences, strict=True))
-    pairs = _pairs(run, samples, drawn, told, answers)
-    record = _record(step, drawn, told, num_pairs=len(pairs), in_orders="prompt_sha256" in judge) | judge
+    in_orders = "prompt_sha256" in judge
+    pairs = _pairs(samples, drawn, told, in_orders=in_orders)
+    record = _record(step, drawn, told, pairs, in_orders=in_orders) | judge
     accepted = shelf.prepared.study.accept.get(AT_CHANCE, "")
     record["stopped"] = bool(record["at_chance"] and not accepted) or not pairs
     if not pairs:
@@ -96,30 +97,45 @@ def _key(duel: Duel) -> tuple[str, tuple[int, int]]:
 
 
 def _pairs(
-    run: StepRun,
     samples: Sequence[Sample],
     drawn: Mapping[str, Drawn],
     told: Mapping[tuple[str, tuple[int, int]], Preference],
-    answers: Mapping[str, Sequence[str]],
+    *,
+    in_orders: bool,
 ) -> list[Sample]:
     pairs = []
     for sample in samples:
-        duels = drawn[sample.id].duels
-        chosen = choose_pair(duels, [told[_key(duel)] for duel in duels])
+        duels = {duel.ks: duel for duel in drawn[sample.id].duels}
+        chosen = choose_pair(list(duels.values()), [told[_key(duel)] for duel in duels.values()])
         if chosen is not None:
+            duel = duels[min(chosen), max(chosen)]
+            texts = dict(zip(duel.ks, duel.texts, strict=True))
             better, worse = chosen
-            tags = {**sample.tags, "made_by": run.name, "chosen_k": str(better), "rejected_k": str(worse)}
-            texts = answers[sample.id]
-            pairs.append(dataclasses.replace(sample, answer=texts[better], rejected=texts[worse], tags=tags))
+            tags = {"chosen_k": str(better), "rejected_k": str(worse), NEARLY_THE_SAME: str(duel.is_near).lower()}
+            if in_orders:
+                tags |= _seen_from_chosen(told[_key(duel)])
+            pairs.append(
+                dataclasses.replace(sample, answer=texts[better], rejected=texts[worse], tags={**sample.tags, **tags})
+            )
     return pairs
+
+
+def _seen_from_chosen(preference: Preference) -> dict[str, str]:
+    """Say what became of a duel on which both orders agree, with the chosen answer shown first and second."""
+    tags = {"when_first": "win", "when_second": "win"}
+    if preference.margins is not None:
+        first, second = preference.margins
+        margins = (first, second) if preference.winner == 0 else (-second, -first)
+        tags["margins"] = ", ".join(f"{margin:.6g}" for margin in margins)
+    return tags
 
 
 def _record(
     step: Critique,
     drawn: Mapping[str, Drawn],
     told: Mapping[tuple[str, tuple[int, int]], Preference],
+    pairs: Sequence[Sample],
     *,
-    num_pairs: int,
     in_orders: bool,
 ) -> dict[str, Any]:
     duels = [
@@ -137,19 +153,14 @@ def _record(
         "num_drawn": step.samples * len(drawn),
         "num_empty": sum(one.num_empty for one in drawn.values()),
         "num_equal": sum(one.num_equal for one in drawn.values()),
-        "num_near": sum(one.num_near for one in drawn.values()),
-        "num_pairs": num_pairs,
+        "num_near": sum(duel.is_near for one in drawn.values() for duel in one.duels),
+        "num_pairs": len(pairs),
+        "num_near_pairs": sum(pair.tags[NEARLY_THE_SAME] == "true" for pair in pairs),
     }
     found = describe_duels(duels)
     if not in_orders:  # a metric knows no order, and does not judge by chance
         found = {"num_duels": len(duels), "num_ties": found["num_ties"], "at_chance": False, "sentence": ""}
-    told_of = (
-        f"{num_pairs:,} pairs from {len(drawn):,} questions. Of {counts['num_drawn']:,} answers "
-        f"{counts['num_empty']:,} are empty and {counts['num_equal']:,} repeat another one; {counts['num_near']:,} "
-        f"twos are too alike to compare, and {found['num_ties']:,} of {len(duels):,} others are ties. "
-        f"{found['sentence']}"
-    )
-    return {**found, **counts, "sentence": told_of.strip()}
+    return {**found, **counts, "sentence": say_making(counts, found)}
 
 
 def _row(run: StepRun, duel: Duel, preference: Preference) -> dict[str, Any]:
@@ -159,6 +170,7 @@ def _row(run: StepRun, duel: Duel, preference: Preference) -> dict[str, Any]:
         "answered_by": run.parent,
         "ks": list(duel.ks),
         "texts": list(duel.texts),
+        NEARLY_THE_SAME: duel.is_near,
         "when_first": preference.when_first,
         "when_second": preference.when_second,
         "margins": preference.margins and list(preference.margins),
@@ -187,11 +199,8 @@ def _ask_judge(
     name: str, shelf: Shelf, duels: Sequence[Duel], display: Display
 ) -> tuple[list[Preference], dict[str, Any]]:
     study = shelf.prepared.study
-    block = study.judges[name]
-    if block.kind != "pairwise":
-        raise StudyError(f"judges.{name} is a {block.kind} judge; a critique needs one of two answers, kind: pairwise")
     with (
-        open_judge(name, block, folder=study.folder, out=shelf.out, shelf=shelf) as judge,
+        open_judge(name, study.judges[name], folder=study.folder, out=shelf.out, shelf=shelf) as judge,
         display.bar(f"{name}: pairs", 2 * len(duels), "replies") as bar,
     ):
         asked = [Asked(sample=duel.sample, text=duel.texts[0], rival=duel.texts[1]) for duel in duels]

@@ -5,23 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import CorruptError, MissingDataError, SightlineError
+from sightline.errors import MissingDataError, SightlineError
 from sightline.records import Answer, to_json
 from sightline.report.build import report_files
 from sightline.report.figures import maker_of
 from sightline.runner.carry_out import compare_directory
 from sightline.runner.pictures_matter import FILE as PICTURES_FILE
-from sightline.runner.pictures_matter import write_pictures_matter
+from sightline.runner.pictures_matter import judged_pictures
 from sightline.runner.results import file_name, read_samples
+from sightline.runner.verify_data import UNRECORDED, look_at_files, look_at_rows
 from sightline.runner.verify_judges import judged_again
 from sightline.scoring.metrics import metric_named, score_answers
-from sightline.storage import MANIFEST, canonical_json, check_manifest, read_jsonl
+from sightline.storage import canonical_json, read_jsonl
 from sightline.study import Study, load_study, plan_study
 
 MOST_NAMED = 20
@@ -40,8 +40,8 @@ class Discrepancy:
         model: whose number it is; "" where it is no model's.
         metric: by which; "" where none is concerned.
         place: which number.
-        stored: what the file says.
-        recomputed: what follows from what it was made from.
+        stored: what the file says, or what is wrong with it.
+        recomputed: what follows from what it was made from; "" where only a record is there to hold it against.
     """
 
     file: str
@@ -83,7 +83,7 @@ class Verification:
 def verify_report(directory: Path) -> Verification:
     """Work out every number of a study's report again, from its stored answers.
 
-    Answers, models and scores are held against their manifests; scores are worked out again from the answers,
+    Files, rows and pictures are held against the hashes recorded of them; scores are worked out again from the answers,
     compare.json from the scores, and the report with its tables, figures and cards from all of these.
 
     Args:
@@ -99,7 +99,7 @@ def verify_report(directory: Path) -> Verification:
                 f"{directory}: no {name}, so there is no report to verify; `sightline run` makes one"
             )
     study, found = load_study(directory / "study.yaml"), Verification()
-    _check_manifests(directory, found)
+    _check_records(directory, found)
     _check_scores(directory, study, found)
     _check_comparison(directory, found)
     _check_pictures(directory, found)
@@ -109,7 +109,11 @@ def verify_report(directory: Path) -> Verification:
 
 def render_verification(found: Verification) -> str:
     """Say for people what was found."""
-    lines = [f"{one.file}: {_whose(one)}stored {one.stored}, recomputed {one.recomputed}" for one in found.found]
+    lines = [
+        f"{one.file}: {_whose(one)}"
+        + (f"stored {one.stored}, recomputed {one.recomputed}" if one.recomputed else one.stored)
+        for one in found.found
+    ]
     if found.num_found > len(found.found):
         lines.append(f"and {found.num_found - len(found.found):,} more")
     lines += [f"not worked out again: {reason}" for reason in found.unchecked]
@@ -127,17 +131,16 @@ def _whose(one: Discrepancy) -> str:
     return f"{named}: " if named else ""
 
 
-def _check_manifests(directory: Path, found: Verification) -> None:
-    """Hold answers, scores and models against the hashes they were finished with."""
-    for pattern in ("answers/*", "scores/*/", "models/*/", "judges/*/", "pictures_matter/*/*"):
-        for manifest in sorted(directory.glob(pattern + MANIFEST)):
-            found.num_compared += 1
-            try:
-                check_manifest(manifest)
-            except CorruptError as error:
-                where = manifest.relative_to(directory).as_posix()
-                text = str(error).replace(f"{directory}/", "")
-                found.note(_difference(where, place="hashes", stored="as finished", recomputed=text))
+def _check_records(directory: Path, found: Verification) -> None:
+    """Hold files, rows and pictures against what was recorded of them when they were finished."""
+    for looked in (*look_at_files(directory), *look_at_rows(directory)):
+        found.num_compared += 1
+        if looked.wrong:
+            found.note(_difference(looked.file, place=looked.place, stored=looked.wrong))
+    if not (directory / "run.json").is_file():
+        found.unchecked.append("data/: there is no run.json, which records the hashes of the rows")
+    if shown := [name for name in UNRECORDED if (directory / name).is_file()]:
+        found.unchecked.append(f"{', '.join(shown)}: shown as they stand; nothing records what they were")
 
 
 def _check_scores(directory: Path, study: Study, found: Verification) -> None:
@@ -223,14 +226,8 @@ def _check_pictures(directory: Path, found: Verification) -> None:
     if not (directory / PICTURES_FILE).is_file():
         return
     stored = json.loads((directory / PICTURES_FILE).read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory() as name:
-        mirror = Path(name)
-        for path in directory.iterdir():
-            if path.name != PICTURES_FILE:
-                (mirror / path.name).symlink_to(path.resolve())
-        write_pictures_matter(mirror)
-        written = mirror / PICTURES_FILE
-        again = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else None
+    judged = judged_pictures(directory)
+    again = None if judged is None else json.loads(canonical_json(judged))
     _walk(PICTURES_FILE, stored, again, found)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sightline.generation.calls import without_thoughts
 from sightline.records import Sample, to_json
-from sightline.runner.judging import REFERENCE, rival_answers, settle_unasked
+from sightline.runner.judging import REFERENCE, answers_by_place, as_asked, settle_unasked
 from sightline.runner.metrics import kind_of
 from sightline.scoring.judge import Asked, Judgement, Kind, UnreadableError, score_of
 from sightline.storage import read_jsonl
@@ -33,20 +33,16 @@ def judged_again(
     """
     settings, folder = study.judges[name], directory / "judges" / name
     kind = kind_of(settings, study.folder)
-    answers = {
-        (row["data"], row["template"], row["sample_id"], row["k"]): row["text"]
-        for row in read_jsonl(directory / "answers" / f"{model}.jsonl")
-    }
-    is_pairwise = kind.name == "pairwise"
-    rivals = rival_answers(directory, settings.against) if is_pairwise and settings.against != REFERENCE else {}
+    answers = answers_by_place(directory, model)
+    compares = kind.name == "pairwise" and settings.against != REFERENCE
+    rivals = answers_by_place(directory, settings.against) if compares else {}
     known, rows = _words_of(folder / "calls.jsonl"), []
     for row in read_jsonl(folder / f"{model}.jsonl"):
         place = (row["data"], row["template"], row["sample_id"], row["k"])
         if place not in answers:
             continue
-        sample = samples[row["data"]][row["sample_id"]]
-        rival = rivals.get(place, sample.answer) if is_pairwise else None
-        judgement = _again(kind, Asked(sample=sample, text=answers[place], rival=rival), row, known)
+        asked = as_asked(kind, samples[row["data"]][row["sample_id"]], answers[place], rivals.get(place))
+        judgement = _again(kind, asked, row, known)
         rows.append({**to_json(score_of(judgement, name)), "data": row["data"], "template": row["template"]})
     return rows
 

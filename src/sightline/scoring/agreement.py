@@ -1,6 +1,6 @@
 """Several judges of the same answers: how far they agree, and whether the conclusion depends on which is believed.
 
-Shapes: N answers, R raters, C categories.
+Shapes: C categories.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ from sightline.scoring.metric import Metric
 UNDECIDED = "cannot decide"
 """The verdict of a comparison about which a judge's scores say nothing."""
 
-Ratings = Sequence[Sequence[Hashable | None]]
-"""One row per rater, one value per answer; None where a rater has not rated it."""
-
 
 def cohen_kappa(first: Sequence[Hashable | None], second: Sequence[Hashable | None]) -> float | None:
     """Compute Cohen's kappa of two raters, over what both rated.
@@ -36,26 +33,6 @@ def cohen_kappa(first: Sequence[Hashable | None], second: Sequence[Hashable | No
     observed = sum(a == b for a, b in both) / len(both)
     left, right = Counter(a for a, _ in both), Counter(b for _, b in both)
     expected = sum(left[category] * right[category] for category in left) / len(both) ** 2
-    return None if expected == 1 else (observed - expected) / (1 - expected)
-
-
-def fleiss_kappa(ratings: Ratings) -> float | None:
-    """Compute Fleiss' kappa of several raters, over the answers that all rated.
-
-    Returns:
-        Kappa; None where it is undefined, as in `cohen_kappa`.
-
-    Source: Fleiss 1971.
-    """
-    rows = [values for values in zip(*ratings, strict=True) if None not in values]
-    if not rows or len(ratings) < 2:
-        return None
-    num_raters = len(ratings)
-    counts = [Counter(values) for values in rows]
-    pairs = sum(count * (count - 1) for row in counts for count in row.values())
-    observed = pairs / (len(rows) * num_raters * (num_raters - 1))
-    totals = sum(counts, Counter())
-    expected = sum((total / (len(rows) * num_raters)) ** 2 for total in totals.values())
     return None if expected == 1 else (observed - expected) / (1 - expected)
 
 

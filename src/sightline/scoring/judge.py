@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sightline.generation.calls import CUT, TOO_LONG, Call, Reply, ReplyDecoding, Responder, without_thoughts
 from sightline.records import Picture, Sample, Score
@@ -30,6 +30,9 @@ NOT_WHOLE = {
 """Finish reasons that say why a reply could not be read."""
 
 
+Outcome = Literal["judged", "unreadable", "failed", "not_applicable", "unanswered"]
+
+
 class UnreadableError(ValueError):
     """A judge's reply that says nothing of what was asked; the message says what is wrong with it."""
 
@@ -42,11 +45,13 @@ class Asked:
         sample: the question, its reference answer and its pictures.
         text: the answer.
         rival: the answer it is compared with, for judges of two.
+        missing: why one of the answers was never given, so that there is nothing to judge; "" where all are there.
     """
 
     sample: Sample
     text: str
     rival: str | None = None
+    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +116,8 @@ class Judgement:
     Args:
         sample_id: the row.
         outcome: "judged"; "unreadable" (the judge replied and could not be understood); "failed" (no reply came);
-            "not_applicable" (the kind of judge is not about this row, so it was not asked).
+            "not_applicable" (the kind of judge is not about this row, so it was not asked); "unanswered" (there is
+            no answer to judge, because a model on a server gave none).
         opinion: None unless judged.
         reason: why it was not judged.
         replies: the judge's words, the last ones where it was asked again.
@@ -119,7 +125,7 @@ class Judgement:
     """
 
     sample_id: str
-    outcome: Literal["judged", "unreadable", "failed", "not_applicable"]
+    outcome: Outcome
     opinion: Opinion | None = None
     reason: str = ""
     replies: tuple[str, ...] = ()
@@ -270,7 +276,7 @@ def judgement_row(judgement: Judgement) -> dict[str, Any]:
 
 def count_outcomes(judgements: Sequence[Judgement]) -> dict[str, int]:
     """Count what became of answers; the numbers that stand beside every score of a judge."""
-    counts = {f"num_{outcome}": 0 for outcome in ("judged", "unreadable", "failed", "not_applicable")}
+    counts = {f"num_{outcome}": 0 for outcome in get_args(Outcome)}
     for judgement in judgements:
         counts[f"num_{judgement.outcome}"] += 1
     return counts | {"num_replies": sum(judgement.num_asked for judgement in judgements)}

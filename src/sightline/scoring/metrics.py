@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import DataError, StudyError
-from sightline.records import Answer, Sample, Score
+from sightline.records import NO_ANSWER, Answer, Sample, Score
 from sightline.scoring import phantom_shr, pope, shr, text, vqa
 from sightline.scoring.custom import load_function, score_by
 from sightline.scoring.metric import Metric, Ratio
@@ -119,7 +119,7 @@ def metric_named(name: str, folder: Path | None = None) -> Metric:
 
 
 def score_answers(metric: Metric, samples: Mapping[str, Sample], answers: Iterable[Answer]) -> list[Score]:
-    """Score answers by one metric, in the order given.
+    """Score answers by one metric, in the order given; what a server did not answer has no value.
 
     Raises:
         DataError: an answer to a sample that is not there.
@@ -135,5 +135,9 @@ def score_answers(metric: Metric, samples: Mapping[str, Sample], answers: Iterab
                 f"answers of {answer.model} on {answer.data}: sample {answer.sample_id!r} is not in the data; "
                 "score them against the rows they were asked about"
             )
-        scores.append(metric.score(sample, answer))
+        score = metric.score(sample, answer)
+        if answer.finish_reason == NO_ANSWER and score.outcome != "not_applicable":
+            reason = f"no answer: {answer.reason}"
+            score = Score(sample_id=sample.id, metric=metric.name, outcome="failed", reason=reason)
+        scores.append(score)
     return scores

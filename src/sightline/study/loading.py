@@ -6,13 +6,14 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sightline.errors import MissingDataError, StudyError, install_advice
+from sightline.study.continued import faults_of_shapes, with_shapes_taken_over
 from sightline.study.names import MAKES_DATA
 from sightline.study.plan import plan_study
 from sightline.study.schema import Data, Study, with_names, with_source
@@ -27,7 +28,6 @@ from sightline.study.text import (
     parse_yaml,
     validated,
 )
-from sightline.study.training import Training
 
 UNBUILT_VALUES = {"offload": ("optimizer", "parameters")}
 
@@ -65,7 +65,7 @@ def load_study(path: Path, *, overrides: Sequence[str] = (), smoke: bool = False
         for override in overrides:
             dotted, value = parse_override(override)
             _override(raw, dotted, from_current_folder(dotted, value))
-        study = validated(Study, _with_defaults(raw))
+        study = with_shapes_taken_over(validated(Study, _with_defaults(raw)))
         if smoke:
             values = smoke_values(study)
             for dotted, value in flatten(study.smoke):
@@ -179,33 +179,15 @@ def refuse_unbuilt(study: Study) -> None:
 
 def _impossible(study: Study) -> Iterable[str]:
     """Say what no version could do: use a package that is not there, go on with an adapter of another shape."""
-    runs = plan_study(study).runs
-    made = {run.name: run.training for run in runs}
-    for run in runs:
+    plan = plan_study(study)
+    for run in plan.runs:
         if run.training is None:
             continue
         for name, values, package in EXTRAS:
             value = getattr(run.training, name)
             if value in values and name not in UNBUILT_VALUES and importlib.util.find_spec(package) is None:
                 yield f"{run.name}: {name} = {value} needs {package}; {install_advice('quantize')}"
-        for parent in run.parents:
-            before = made.get(parent)
-            if found := differences(_adapter_shape(run.training), _adapter_shape(before)) if before else "":
-                yield f"{run.name}: continues the adapter of {parent}, so both must have one shape: {found}"
-
-
-def _adapter_shape(settings: Training) -> Mapping[str, object]:
-    return {f"lora.{name}": value for name, value in settings.lora} | {"train": sorted(settings.train)}
-
-
-def differences(here: Mapping[str, object], there: Mapping[str, object]) -> str:
-    """Say which of one's values are others elsewhere: "lora.rank is 8 here and 16 there"."""
-
-    def shown(value: object) -> str:
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    differing = [name for name, value in here.items() if value != there[name]]
-    return ", ".join(f"{name} is {shown(here[name])} here and {shown(there[name])} there" for name in differing)
+    yield from dict.fromkeys(faults_of_shapes(study, plan))
 
 
 def _unbuilt(study: Study) -> Iterable[str]:

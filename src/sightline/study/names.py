@@ -230,6 +230,22 @@ def joint_seeds(references: Iterable[Reference], where: str) -> tuple[int, ...]:
     return min(lists, default=())
 
 
+def is_served(study: Study, model: str) -> bool:
+    """Say whether a model answers on a server: it can be asked, and nothing else."""
+    return model in study.models and study.models[model].server is not None
+
+
+def refuse_served(study: Study, references: Iterable[Reference], where: str) -> None:
+    """Refuse a model on a server where its weights are needed."""
+    for reference in references:
+        for name in reference.names:
+            if is_served(study, name):
+                raise StudyError(
+                    f"{where}: {name} is on a server, which answers and gives no weights and no likelihoods; "
+                    "name a model of this machine"
+                )
+
+
 def refuse_several(reference: Reference, where: str) -> None:
     """Refuse a step with members where one model is needed."""
     if len(reference.names) > 1:

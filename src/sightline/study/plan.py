@@ -18,8 +18,10 @@ from sightline.study.names import (
     find_model,
     in_order,
     is_model,
+    is_served,
     joint_seeds,
     needs,
+    refuse_served,
     refuse_several,
     refuse_shared_names,
     run_name,
@@ -151,6 +153,10 @@ def plan_study(study: Study) -> Plan:
     if study.evaluate.untouched:
         questions.append((study.evaluate.untouched, "evaluate.untouched"))
     asked = unique(name for text, where in questions for name in find_data(study, text, made, where).all)
+    for name in study.evaluate.decoding:
+        if name not in asked:
+            raise StudyError(f"evaluate.decoding.{name}: no set that is asked is called so; {nearest(name, asked)}")
+    _refuse_beams_of_servers(study, models, asked)
     used = unique(name for run in runs for name in (*run.on, *run.validation))
     sources = unique(part for name in (*used, *asked) for part in (*with_mixed(study, name), name))
     return Plan(
@@ -164,21 +170,33 @@ def plan_study(study: Study) -> Plan:
     )
 
 
+def _refuse_beams_of_servers(study: Study, models: tuple[str, ...], asked: tuple[str, ...]) -> None:
+    for model in models:
+        for name in asked if is_served(study, model) else ():
+            if (num_beams := study.evaluate.for_set(name).num_beams) > 1:
+                raise StudyError(
+                    f"evaluate.num_beams: {num_beams} on {name}, and {model} is on a server, which knows no beams; "
+                    "set 1 (for one set: evaluate.decoding), or leave the model out of evaluate.models"
+                )
+
+
 def _expand(study: Study, step_name: str, made: Mapping[str, Reference]) -> list[StepRun]:
     """All runs of one step: seeds outside, members inside."""
     step, where = study.steps[step_name], f"steps.{step_name}"
     parents = [find_model(study, text, made, f"{where}.from") for text in as_tuple(step.from_)]
+    refuse_served(study, parents, f"{where}.from")
     on = [find_data(study, text, made, f"{where}.on") for text in getattr(step, "on", ())]
     judges = []
     if isinstance(step, Critique) and step.judge not in study.judges and is_model(study, step.judge):
         judges = [find_model(study, step.judge, made, f"{where}.judge")]
+        refuse_served(study, judges, f"{where}.judge")
     seeds = joint_seeds([*parents, *on, *judges], where)
     variants: dict[str | None, Training | None] = {None: None}
     if isinstance(step, Sft | Dpo):
         if step.seeds and needs(study, step_name):
             raise StudyError(f"{where}.seeds: only a root step has seeds; this one repeats with what it follows")
         seeds = seeds or step.seeds
-        variants = _variants(study, step_name, step)
+        variants = variants_of(study, step_name, step)
     staged = {member: _stage_data(study, training, made, where) for member, training in variants.items()}
     if not on and not isinstance(step, Average) and not all(stages and all(stages) for stages in staged.values()):
         raise StudyError(f"{where}.on is missing; name data out of {', '.join(data_names(study))}")
@@ -234,7 +252,7 @@ def _validation(study: Study, text: str) -> tuple[str, ...]:
     )
 
 
-def _variants(study: Study, step_name: str, step: Sft | Dpo) -> dict[str | None, Training | None]:
+def variants_of(study: Study, step_name: str, step: Sft | Dpo) -> dict[str | None, Training | None]:
     """The training keys of every member, with the hardware's defaults put where the step says auto."""
     where = f"steps.{step_name}"
     if step.members and step.grid:

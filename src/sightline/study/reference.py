@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sightline.study.schema import (
+    AnswerDecoding,
     Budget,
     Compare,
     Cut,
@@ -27,6 +28,7 @@ from sightline.study.schema import (
     Study,
     Track,
 )
+from sightline.study.servers import Served
 from sightline.study.steps import Average, BestOf, Choose, Critique, Dpo, Sft
 from sightline.study.training import Lora, PreferenceTraining, Stage, Training
 
@@ -48,9 +50,11 @@ BLOCKS: tuple[tuple[str, type[BaseModel], type[BaseModel] | None], ...] = (  # t
     ("`steps.NAME` with `method: critique`", Critique, None),
     ("`steps.NAME` with `method: best_of`", BestOf, None),
     ("`steps.NAME` with `method: choose`", Choose, None),
-    ("`models.NAME`", OtherModel, None),
+    ("`models.NAME`", OtherModel, Served),
+    ("`judges.NAME`", Judge, Served),
+    ("A server, in `models.NAME` and `judges.NAME`", Served, None),
     ("`evaluate`", Evaluate, None),
-    ("`judges.NAME`", Judge, None),
+    ("`evaluate.decoding.SET`", AnswerDecoding, None),
     ("`compare`, one entry", Compare, None),
     ("`hardware`", Hardware, None),
     ("`budget`", Budget, None),

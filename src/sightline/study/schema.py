@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from sightline.study.keys import Keys, Name, Names, key
+from sightline.study.servers import Served
 from sightline.study.steps import Step
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -149,19 +149,32 @@ DataSets = Annotated[
 ]
 
 
-class OtherModel(Keys):
-    """A model that this study did not make."""
+class OtherModel(Served):
+    """A model that this study did not make: on this machine, or on a server."""
 
-    base: str | None = key(None, "the study's base")
+    base: str | None = key(None, "the study's base, unless there is a server")
     """A hub name, a folder, or `builtin:tiny`."""
     adapter: str | None = key(None, "none")
     """An adapter on that base: a hub name or a folder."""
 
     @model_validator(mode="after")
     def _names_something(self) -> OtherModel:
-        if self.base is None and self.adapter is None:
-            raise ValueError("needs base, adapter or both")
+        if self.server is None and self.base is None and self.adapter is None:
+            raise ValueError("needs base, adapter or both, or a server")
+        if self.server is not None and (self.base or self.adapter):
+            raise ValueError(f"{'base' if self.base else 'adapter'} is of a model here, and server of one elsewhere")
         return self
+
+
+class AnswerDecoding(Keys):
+    """How the answers to one test set are generated, where it differs from the other sets."""
+
+    max_new_tokens: int | None = key(None, "that of `evaluate`", ge=1)
+    """Longest answer, in tokens."""
+    num_beams: int | None = key(None, "that of `evaluate`", ge=1)
+    """Beams of beam search."""
+    temperature: float | None = key(None, "that of `evaluate`", ge=0)
+    """Sampling temperature; 0 is greedy."""
 
 
 class Evaluate(Keys):
@@ -186,6 +199,8 @@ class Evaluate(Keys):
     """Beams of beam search."""
     temperature: float = key(0.0, "greedy: the same answer every time", ge=0)
     """Sampling temperature; 0 is greedy."""
+    decoding: dict[str, AnswerDecoding] = key({}, "all sets alike")
+    """Test sets (`set.split`) whose answers are generated otherwise."""
     stages: bool = key(True, "what an order does shows on the way")
     """Ask a curriculum's model after each of its stages, too; it is called `STEP[.MEMBER]~STAGE[@SEED]` there."""
     rows: int | None = key(None, "all", ge=1)
@@ -198,43 +213,30 @@ class Evaluate(Keys):
         for name, wording in self.prompts.items():
             if "{question}" not in wording:
                 raise ValueError(f"prompts.{name} = {wording!r} does not contain {{question}}")
-        if self.num_beams > 1 and self.temperature > 0:
-            raise ValueError(f"num_beams: {self.num_beams} searches, temperature: {self.temperature:g} draws; use one")
+        for name in (None, *self.decoding):
+            own, where = self.for_set(name), f"decoding.{name}." if name else ""
+            if own.num_beams > 1 and own.temperature > 0:
+                told = f"num_beams: {own.num_beams} searches, temperature: {own.temperature:g} draws"
+                raise ValueError(f"{where}{told}; use one")
         if len(set(self.metrics)) != len(self.metrics):
             raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}")
         return self
 
-
-def address_fault(server: str) -> str:
-    """Say what is wrong with a server's address, without repeating it; "" where nothing is."""
-    parts = urlsplit(server)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "not an address; write for example http://localhost:8000/v1"
-    if parts.username or parts.password or parts.query or parts.fragment:
-        return (
-            "the address holds a user name, a password or a query, and addresses are written into the study's files; "
-            "put the key into an environment variable and name that as key_env"
-        )
-    return ""
+    def for_set(self, name: str | None) -> Evaluate:
+        """Give the block as it holds for one test set: with its `decoding` in place of what all sets have."""
+        own = self.decoding.get(name or "")
+        return self if own is None else self.model_copy(update=own.model_dump(exclude_none=True))
 
 
-class Judge(Keys):
+class Judge(Served):
     """A model that scores answers."""
 
     kind: Literal["critic", "pairwise", "medical", "rubric", "shr"] = key()
     """What it is asked: a score out of 100, the better of two answers, findings, marks by a rubric, or sentence by
-    sentence what is made up."""
-    server: str | None = key(None, "one of server and base is needed")
-    """Address of an OpenAI-compatible server."""
-    base: str | None = key(None, "one of server and base is needed")
+    sentence what is made up. On a server, `critic` and `pairwise` need `send_images`; `rubric` shows pictures where it
+    is set."""
+    base: str | None = key(None, "the judge is on a server")
     """A local model: hub name or folder."""
-    model: str | None = key(None, "the server's only model")
-    """The model's name on the server."""
-    key_env: str | None = key(None, "no key")
-    """Environment variable that holds the key."""
-    send_images: bool = key(False, "pictures stay on the machine")
-    """Whether pictures may leave the machine for this server. `critic` and `pairwise` show pictures and need it;
-    `rubric` shows them where it is set."""
     rubric: str | None = key(None, "sightline's own, see docs/judges.md")
     """YAML file of criteria, for `kind: rubric`."""
     against: str = key("base", "the untuned model")
@@ -251,27 +253,11 @@ class Judge(Keys):
     """How often a reply that cannot be read is asked for again."""
     audit_rows: int = key(20, "a few calls per row and test, once per judge", ge=0)
     """Rows with which the judge itself is tested; 0 for no audit."""
-    concurrency: int = key(16, "most servers take as many", ge=1)
-    """Most calls in flight."""
-    requests_per_minute: int | None = key(None, "no limit", ge=1)
-    """Most requests in any minute."""
-    tokens_per_minute: int | None = key(None, "no limit", ge=1)
-    """Most tokens of prompts and replies in any minute, estimated before and corrected after."""
-    timeout_seconds: float = key(120.0, "a long reply of a large model", gt=0)
-    """Longest wait for one reply."""
-    tries: int = key(6, "with waits between, half a minute of faults", ge=1)
-    """How often a call is sent, after 429, 5xx, timeouts and lost connections, before it counts as failed."""
-    input_price: float | None = key(None, "no cost is shown", ge=0)
-    """Price of a million prompt tokens, in your currency."""
-    output_price: float | None = key(None, "no cost is shown", ge=0)
-    """Price of a million reply tokens, in your currency."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Judge:
         if (self.server is None) == (self.base is None):
             raise ValueError("needs exactly one of server and base")
-        if self.server is not None and (fault := address_fault(self.server)):
-            raise ValueError(f"server: {fault}")
         if self.server is not None and self.kind in ("critic", "pairwise") and not self.send_images:
             raise ValueError(f"kind {self.kind} shows its server pictures; allow it with send_images: true")
         if self.rubric is not None and self.kind != "rubric":

@@ -16,6 +16,7 @@ MAX_STEPS = 4
 BATCH_SIZE = 8
 NUM_ROWS = 24
 NEW_TOKENS = 12
+NUM_BEAMS = 2
 DESCRIPTION_TOKENS = 96  # more than phantom's longest description
 AUDIT_ROWS = 2
 
@@ -50,7 +51,7 @@ def smoke_values(study: Study) -> dict[str, Any]:
     if study.base != "builtin:tiny":
         notes.append(f"smoke test: builtin:tiny in place of {study.base}")
     for name, other in study.models.items():
-        notes.append(f"smoke test: builtin:tiny in place of {other.adapter or other.base} ({name})")
+        notes.append(f"smoke test: builtin:tiny in place of {other.server or other.adapter or other.base} ({name})")
         values["models"][name] = {"base": "builtin:tiny"}
     for name, judge in study.judges.items():
         notes.append(f"smoke test: builtin:tiny in place of {judge.server or judge.base} ({name})")
@@ -79,6 +80,9 @@ def smoke_values(study: Study) -> dict[str, Any]:
     describes = any(values["data"][name].get("subset") == "description" for name in asked)
     # A description that is cut short is a fault that stops a study.
     evaluate["max_new_tokens"] = DESCRIPTION_TOKENS if describes else min(evaluate["max_new_tokens"], NEW_TOKENS)
+    for block in (evaluate, *evaluate["decoding"].values()):
+        block["max_new_tokens"] = block["max_new_tokens"] and evaluate["max_new_tokens"]
+        block["num_beams"] = block["num_beams"] and min(block["num_beams"], NUM_BEAMS)
     name = study.name if study.name.endswith("-smoke") else f"{study.name}-smoke"
     # The smoke test's own overrides are spent once it is made, so that its record can be read again as it is.
     return values | {"name": name, "base": "builtin:tiny", "budget": {}, "hardware": {}, "smoke": {}, "notes": notes}

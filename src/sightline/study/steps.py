@@ -65,7 +65,7 @@ class Critique(Keys):
     judge: str = key("self", "the model that answered")
     """Who prefers: `self`, another model, a judge of `judges` with `kind: pairwise`, or a metric."""
     rows: int | None = key(None, "all", ge=1)
-    """Most rows to use."""
+    """Most rows to use: drawn at random, picture by picture, by the seed."""
     samples: int = key(2, "the fewest that make a pair", ge=2)
     """Answers per question."""
     temperature: float = key(1.0, "the model's own distribution", ge=0)
@@ -88,7 +88,7 @@ class BestOf(Keys):
     by: str = key()
     """Metric or judge that ranks the answers."""
     rows: int | None = key(None, "all", ge=1)
-    """Most rows to use."""
+    """Most rows to use: drawn at random, picture by picture, by the seed."""
     samples: int = key(4, "a few; more costs more", ge=2)
     """Answers per question."""
     temperature: float = key(1.0, "the model's own distribution", ge=0)

@@ -95,10 +95,10 @@ class Training(Keys):
     """`auto`: the end of the turn is a target; `none`: it is not."""
     quantize: Literal["nf4", "int8"] | None = key(None, "full-precision weights")
     """Format the frozen weights are stored in (bitsandbytes)."""
-    lora: Lora = key(Lora(), "see below")
-    """The low-rank adapter."""
+    lora: Lora = key(Lora(), "see below; with `from` another step, that step's")
+    """The low-rank adapter. A step `from` another one goes on with its adapter and need not repeat this."""
     train: tuple[Literal["projector", "vision"], ...] = key((), "only the adapter is trained")
-    """Modules trained in full beside the adapter."""
+    """Modules trained in full beside the adapter; with `from` another step, those of that step."""
     optimizer: Literal["adamw", "adamw_8bit"] = key("adamw", "Loshchilov and Hutter 2019; betas 0.9, 0.999 of PyTorch")
     """Optimizer; its moments take 8 bits each in adamw_8bit (bitsandbytes)."""
     gradient_checkpointing: bool = key(False, "a tree row often fits without; it costs about a third more time")

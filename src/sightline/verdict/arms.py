@@ -14,8 +14,22 @@ from sightline.records import Answer, Sample, Score
 from sightline.scoring.metrics import CLOSED_METRICS, Metric
 from sightline.scoring.normalise import normalise
 from sightline.verdict import statistics
-from sightline.verdict.columns import ArmScores, combined, group_names, number_groups, part_names, score_columns
+from sightline.verdict.columns import (
+    ArmScores,
+    combined,
+    group_names,
+    number_groups,
+    part_names,
+    possible_ends,
+    score_columns,
+)
+from sightline.verdict.pairs import MIN_GROUPS, vanishes
 from sightline.verdict.resampling import cluster_bootstrap
+
+FEW_IMAGES = f"fewer than {MIN_GROUPS} independent groups of images"
+SAME_EVERYWHERE = "the same on every image"
+UNDEFINED = "undefined without some of the images"
+"""Why an arm's number stands without an interval."""
 
 
 def scores_by_id(samples: Mapping[str, Sample], scores: Iterable[Score], *, arm: str) -> dict[str, Score]:
@@ -134,13 +148,13 @@ def _measure(groups: Mapping[str, str], metric: Metric, by_id: ArmScores, *, see
     outcomes = Counter(score.outcome for score in by_id.values())
     counted = {name: score for name, score in by_id.items() if score.outcome in ("scored", "unparsed")}
     scores = list(counted.values())
-    interval = None
+    interval: list[float] | str = "nothing is counted"
     if scores:
-        clusters_N = number_groups(groups, list(counted))
-        interval = _interval(metric, scores, clusters_N, seed=seed, alpha=alpha)
+        interval = _interval(metric, scores, number_groups(groups, list(counted)), seed=seed, alpha=alpha)
     return {
         "value": arm_value(metric, scores),
-        "interval": interval,
+        "interval": None if isinstance(interval, str) else interval,
+        "no_interval": interval if isinstance(interval, str) else "",
         "num_scored": outcomes["scored"],
         "num_unparsed": outcomes["unparsed"],
         "num_failed": outcomes["failed"],
@@ -155,27 +169,33 @@ def _measure(groups: Mapping[str, str], metric: Metric, by_id: ArmScores, *, see
 
 def _interval(
     metric: Metric, scores: Sequence[Score], clusters_N: np.ndarray, *, seed: int, alpha: float
-) -> list[float] | None:
-    """Wilson on the effective number of questions for what is right or wrong, t for other means, BCa for ratios."""
+) -> list[float] | str:
+    """Wilson on the effective number of questions for what is right or wrong, t for other means, BCa for ratios.
+
+    Returns:
+        both ends, or why there are none.
+    """
     names = part_names(metric, scores)
     columns_NP = score_columns(metric, scores, names)
+    if int(clusters_N.max()) + 1 < MIN_GROUPS:
+        return FEW_IMAGES
     if metric.kind == "ratio":
         columns_GP = statistics.cluster_sums(columns_NP.T, clusters_N).T
-        if len(columns_GP) < 2:
-            return None
         bootstrap = cluster_bootstrap(
             columns_GP, lambda sums_BP: combined(metric, names, sums_BP), seed=seed, alpha=alpha
         )
-        low, high = bootstrap.low, bootstrap.high
+        low, high, spread = bootstrap.low, bootstrap.high, bootstrap.standard_error
+        if math.isnan(low) or math.isnan(high):
+            return UNDEFINED
     elif np.isin(values_N := columns_NP[:, 0], (0.0, 1.0)).all() and metric.unit == "rate":
         number = statistics.effective_number(values_N, clusters_N)
-        low, high = statistics.wilson_interval(float(values_N.mean()), number, alpha=alpha)
+        return [float(end) for end in statistics.wilson_interval(float(values_N.mean()), number, alpha=alpha)]
     else:
         estimate = statistics.clustered_mean(values_N, clusters_N)
-        low, high = statistics.t_interval(estimate, alpha=alpha)
-        if metric.unit == "rate":
-            low, high = max(0.0, float(low)), min(1.0, float(high))
-    return None if math.isnan(low) or math.isnan(high) else [float(low), float(high)]
+        (low, high), spread = statistics.t_interval(estimate, alpha=alpha), float(estimate.standard_error)
+    if vanishes(spread, columns_NP):
+        return SAME_EVERYWHERE
+    return list(possible_ends((low, high), metric.unit))
 
 
 def _constant_answer(sample: Sample, text: str) -> Answer:

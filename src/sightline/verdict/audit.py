@@ -75,6 +75,11 @@ def _say_columns(table: PrintedTable) -> list[str]:
 
 
 def _say_column(column: Column) -> str:
+    if column.kind == "mean" and column.has_spread:
+        return (
+            "an average printed with ±, of several runs or of scores: no whole number of answers is behind it, and the "
+            "table does not say what the ± is (write [percent] behind the name if it is one run's share)"
+        )
     if column.kind == "mean":
         return "a mean whose spread is not printed (write [percent], [rate] or [count] behind the name of a share)"
     if column.kind == "count":

@@ -24,24 +24,35 @@ CONFUSION_NAMES: Mapping[str, tuple[str, ...]] = {
 """Metrics of a yes/no set to the names that columns have; what stands before such a name says which part is meant."""
 
 COUNT_METRICS = ("tp", "fp", "fn", "tn")
+MODEL_NAMES = ("model", "method", "system", "approach")
+"""How the column is called that says whose row it is."""
+
+PARTS_ALONE: Mapping[str, tuple[str, ...]] = {"closed": ("closed", "closed_ended"), "open": ("open", "open_ended")}
+"""Parts of the questions that tables use as the name of a column, meaning what is right of them."""
+
+SIZE_OF_PART = "n_"
+"""How the name of a column begins that says how many questions a part has."""
+
 RATE_ENDINGS = ("rate", "ratio", "share", "em", "exact_match", "accuracy", "acc")
 """How the name of a column ends that holds a share of the questions."""
 
 MISSING = {"", "-", "–", "—", "n/a", "na"}
 """What stands in a cell without a figure."""
 
+_SPREAD = re.compile(r"\s*(?:±|\+/-|\+-|\\pm)\s*[\d.,]+\s*%?$")
 _NUMBER = re.compile(r"([-\u2212]?)(\d{1,12})(?:\.(\d{1,6}))?", re.ASCII)
 _MARKS = re.compile(r"\s*\[([^\]]*)\]\s*$")
 _UNITS = ("percent", "rate", "count", "mean")
 
 
 class Number(NamedTuple):
-    """A figure: `digits` / 10^`decimals`, whether a percent sign follows it, and its text."""
+    """A figure: `digits` / 10^`decimals`, whether a percent sign or a ± follows it, and its text."""
 
     digits: int
     decimals: int
     is_percent: bool
     text: str
+    has_spread: bool = False
 
 
 class Header(NamedTuple):
@@ -84,7 +95,9 @@ def read_header(header: str, *, file: str) -> Header:
 
 def read_number(text: str, *, is_size: bool) -> Number | str:
     """Read a figure; returns what is wrong with it where it is none."""
-    bare = text.strip().replace("\u00a0", "").replace("\u202f", "")
+    bare = text.strip().replace("\u00a0", "").replace("\u202f", "").replace("$", "")
+    has_spread = bool(_SPREAD.search(bare)) and not is_size
+    bare = _SPREAD.sub("", bare) if has_spread else bare
     is_percent = bare.endswith("%")
     bare = bare.removesuffix("%").strip()
     if is_percent and is_size:
@@ -99,14 +112,17 @@ def read_number(text: str, *, is_size: bool) -> Number | str:
         bare = bare.replace(",", "" if groups else ".")
     matched = _NUMBER.fullmatch(bare)
     if not matched:
-        return "write the printed number alone, such as 89.60 or 89.60%"
+        return "write the printed number alone, such as 89.60 or 89.60%; 89.60 ± 0.4 may stay"
     sign, whole, fraction = matched[1], matched[2], matched[3] or ""
     digits = int(whole + fraction) * (-1 if sign else 1)
-    return Number(digits, len(fraction), is_percent, text.strip())
+    return Number(digits, len(fraction), is_percent, text.strip(), has_spread)
 
 
 def confusion_metric(plain: str) -> tuple[str, str]:
-    """Split "closed_f1_score" into metric and part."""
+    """Split "closed_f1_score" into metric and part; a part alone stands for what is right of it."""
+    for part, names in PARTS_ALONE.items():
+        if plain in names:
+            return "accuracy", part
     for metric, names in CONFUSION_NAMES.items():
         for name in names:
             if plain == name:

@@ -102,7 +102,8 @@ def say_size(size: Size) -> str:
 
 
 def _no_counts(table: PrintedTable, part: Part, rule: Rule) -> Finding:
-    asked = f"{part.row.n:,} questions" if part.row.n else "questions"
+    size = part.row.size_of(part.name)
+    asked = f"{size:,} questions" if size else "questions"
     asked += f" with {part.row.positives:,} positives" if part.row.positives else ""
     suspects = {
         metric: {"printed": part.cells[metric].text, "would_be": printed_as(metric, tables, part.cells[metric], rule)}

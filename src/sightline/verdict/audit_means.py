@@ -77,7 +77,8 @@ def _entry(
     # Of the digits, so that 41.35 - 41.34 is 0.01.
     units = cell.digits * 10 ** (decimals - cell.decimals) - base.digits * 10 ** (decimals - base.decimals)
     difference = units / 10**decimals
-    n = row.n if row.n == against.n else None
+    n, other = row.size_of(column.part), against.size_of(column.part)
+    n = n if n == other else None
     largest = largest_corrected = assumed = None
     if n is not None and n > 1 and difference:
         largest, largest_corrected = (

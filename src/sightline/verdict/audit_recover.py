@@ -186,7 +186,8 @@ def total_of(row: PrintedRow, cell: Cell) -> int | None:
         whole = row.cells.get(cell.column.of)
         return (whole.digits // 10**whole.decimals or None) if whole is not None and is_possible(whole) else None
     if cell.column.metric in ("", "accuracy", "yes_ratio"):
-        return row.n if cell.column.part == "" or cell.column.metric == "accuracy" else None
+        is_sized = cell.column.part in ("", *row.part_sizes) or cell.column.metric == "accuracy"
+        return row.size_of(cell.column.part) if is_sized else None
     if cell.column.metric == "recall":
         return row.positives
     return row.n - row.positives if cell.column.metric == "specificity" and row.n and row.positives else None
@@ -216,10 +217,10 @@ def _parts_of(row: PrintedRow) -> Iterable[Part]:
 
 def _solve_group(group: Sequence[Part], limit: int) -> list[Size]:
     """Solve rows that were asked the same questions; returns the size that had to be searched for."""
-    stated = next((part.row.n for part in group if part.row.n), None)
+    stated = next((size for part in group if (size := part.row.size_of(part.name))), None)
     if stated is not None:
         for part in group:
-            _solve(part, part.row.n or stated)
+            _solve(part, part.row.size_of(part.name) or stated)
         if any(part.tables or part.note for part in group):
             _share_positives(group)
             return []
@@ -297,7 +298,7 @@ def _search(group: Sequence[Part], limit: int, stated: int | None) -> Size | Non
 
 def _find_suspects(part: Part, rules: Sequence[Rule], parts: Sequence[Part]) -> None:
     """Leave out one figure after another: where the rest then fits, that one must be wrong."""
-    num_questions = part.row.n
+    num_questions = part.row.size_of(part.name)
     if num_questions is None or len(part.cells) < 3:
         return
     agreed = [

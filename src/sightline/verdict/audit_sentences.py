@@ -148,7 +148,7 @@ def say_mean(entry: Entry) -> str:
     if entry["difference"] == 0:
         return f"{sentence}."
     if entry["largest_sd"] is None:
-        return f"{sentence}: neither a common number of questions nor the spread is printed."
+        return f"{sentence}: neither a common number of questions nor the spread of the differences is printed."
     sentence += (
         f": on {entry['num_questions']:,} questions p < .05 only if the differences per question have a standard "
         f"deviation up to {_number(entry['largest_sd'])}"

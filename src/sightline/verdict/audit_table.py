@@ -6,19 +6,26 @@ rounded away is what an audit is about.
 
 from __future__ import annotations
 
+import csv
+import io
+import re
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from sightline.data.columns import nearest
 from sightline.data.problems import NUM_PRINTED, REMEDIES, shown
-from sightline.data.rows import BadLine, Row, read_table
+from sightline.data.rows import BadLine, Row, Table, read_table
 from sightline.errors import DataError, MissingDataError, StudyError
 from sightline.verdict.audit_figures import (
     COUNT_METRICS,
     MISSING,
+    MODEL_NAMES,
+    PARTS_ALONE,
     RATE_ENDINGS,
+    SIZE_OF_PART,
     Header,
     Number,
     confusion_metric,
@@ -29,12 +36,20 @@ from sightline.verdict.audit_figures import (
 
 Kind = Literal["rate", "count", "mean"]
 
+EXPECTED = (
+    "Write one row per model and one column per metric; a column `model` (or method) is needed; `set`, `n`, "
+    "`positives` and `images` may be there, and `n_closed` beside `closed` or `closed_f1`"
+)
+
 SIZES: Mapping[str, tuple[str, ...]] = {
     "n": ("n", "num_questions", "questions"),
     "positives": ("positives", "num_positives"),
     "images": ("images", "num_images"),
 }
 """Columns that say how large a row's test set is."""
+
+_RULE, _BAR, _MARKUP = re.compile(r"[\s|:-]+"), re.compile(r"(?<!\\)\|"), re.compile(r"\*\*|__|`|<[^<>]*>|\\(?=%)")
+"""Of a Markdown table: the line under its head, what parts its cells, and what only says how a cell looks."""
 
 MAX_ROWS, MAX_SIZE = 200, 1_000_000
 
@@ -50,6 +65,7 @@ class Column:
         part: which questions, where the header names some ("closed" of closed_f1); "" for all of the row's.
         of: the column of counts that a share is of; None for the row's n.
         scale: what all of the questions would be printed as: 100 in percent, else 1.
+        has_spread: whether its figures are printed with ±, so that they are averages of several runs or of scores.
     """
 
     name: str
@@ -58,6 +74,7 @@ class Column:
     part: str
     of: str | None
     scale: int
+    has_spread: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +109,11 @@ class PrintedRow:
     positives: int | None
     images: int | None
     cells: Mapping[str, Cell]
+    part_sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def size_of(self, part: str) -> int | None:
+        """How many questions a part has ("" for all), as far as it is printed; n stands in where only that is."""
+        return self.part_sizes.get(part, self.n)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +142,7 @@ def read_printed_table(path: Path, *, first: str | None = None) -> PrintedTable:
     """
     if not path.is_file():
         raise MissingDataError(f"{path}: no such file; give a CSV file with a column `model` and one per metric")
-    table = read_table(path, file=path.name, syntax="csv")
+    table = _read(path)
     faults: list[str] = []
     lines = []
     for row in table.rows:
@@ -145,6 +167,26 @@ def read_printed_table(path: Path, *, first: str | None = None) -> PrintedTable:
     return PrintedTable(file=path.name, columns=tuple(columns.values()), rows=rows)
 
 
+def _read(path: Path) -> Table:
+    """Read CSV, or Markdown, which is turned into it line by line."""
+    text = path.read_bytes().decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
+    if not text.startswith("|"):
+        return read_table(path, file=path.name, syntax="csv")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for line in text.splitlines():
+        bare = line.strip()
+        if not bare or _RULE.fullmatch(bare):
+            out.write("\n")
+            continue
+        cells = _BAR.split(bare.removeprefix("|").removesuffix("|"))
+        writer.writerow([_MARKUP.sub("", cell.replace("\\|", "|")).strip() for cell in cells])
+    with tempfile.NamedTemporaryFile("w", suffix=".csv", encoding="utf-8") as file:
+        file.write(out.getvalue())
+        file.flush()
+        return read_table(Path(file.name), file=path.name, syntax="csv")
+
+
 def _raise(faults: Sequence[str]) -> None:
     if faults:
         more = [f"... and {len(faults) - NUM_PRINTED} more"] if len(faults) > NUM_PRINTED else []
@@ -155,18 +197,23 @@ def _roles(headers: Sequence[Header], *, file: str) -> dict[str, int]:
     """Find the columns that are no metric: role to index."""
     roles: dict[str, int] = {}
     for index, header in enumerate(headers):
-        for role, names in {"model": ("model",), "set": ("set",), **SIZES}.items():
+        for role, names in {"model": MODEL_NAMES, "set": ("set",), **SIZES}.items():
             if header.plain in names:
                 if role in roles:
                     raise DataError(f"{file}:1: two columns give {role}; keep one")
                 roles[role] = index
     if "model" not in roles:
         raise DataError(
-            f"{file}:1: no column `model`; {nearest('model', [header.name for header in headers])}. Write one row per "
-            "model and one column per metric; a table with models side by side is to be turned"
+            f"{file}:1: no column `model`; {nearest('model', [header.name for header in headers])}. {EXPECTED}; "
+            "a table with models side by side is to be turned"
         )
     if len(roles) == len(headers):
-        raise DataError(f"{file}:1: no column of a metric; there are {', '.join(roles)}")
+        raise DataError(f"{file}:1: no column of a metric; there are {', '.join(roles)}. {EXPECTED}")
+    parts = {part for header in headers if (part := confusion_metric(header.plain)[1])}
+    for index, header in enumerate(headers):
+        part = header.plain.removeprefix(SIZE_OF_PART)
+        if part != header.plain and part in parts and not header.unit:
+            roles[f"{SIZE_OF_PART}{part}"] = index
     names = [header.name for index, header in enumerate(headers) if index not in roles.values()]
     for name in names:
         if names.count(name) > 1:
@@ -183,7 +230,7 @@ def _read_numbers(
     faults: list[str],
 ) -> dict[tuple[int, int], Number]:
     numbers = {}
-    sizes = {roles[role] for role in SIZES if role in roles}
+    sizes = {index for role, index in roles.items() if role in SIZES or role.startswith(SIZE_OF_PART)}
     for row in lines:
         for index, name in enumerate(names):
             text = str(row.values[name])
@@ -216,10 +263,18 @@ def _columns(
     for index, header in metrics.items():
         metric, part = confusion_metric(header.plain)
         unit = header.unit
+        figures = [number for row in lines if (number := numbers.get((row.number, index))) is not None]
+        has_spread = any(figure.has_spread for figure in figures)
+        if has_spread and not unit:
+            unit = "mean"  # no whole number of answers is behind an average of several runs
+        if header.plain in PARTS_ALONE["open"] and not unit:
+            faults.append(
+                f"{file}:1, column {shown(header.name)}: open questions are scored in two ways; write open_accuracy "
+                "for the share that is right, or open [mean] for recall, F1 or a score averaged over questions"
+            )
         if header.name in denominators or metric in COUNT_METRICS:
             unit = unit or "count"
         is_share = bool(metric) or header.plain.endswith(RATE_ENDINGS) or unit in ("percent", "rate") or header.of
-        figures = [number for row in lines if (number := numbers.get((row.number, index))) is not None]
         unit = unit or (unit_of(figures, f"{file}:1, column {header.name}", faults) if is_share else "mean")
         columns[index] = Column(
             name=header.name,
@@ -228,6 +283,7 @@ def _columns(
             part=part,
             of=header.of,
             scale=100 if unit == "percent" else 1,
+            has_spread=has_spread,
         )
     return columns
 
@@ -259,8 +315,12 @@ def _rows(
                 f"{where}: {shown(key[0], 40)} has a row already (line {seen[key]}); give each its own `model` or `set`"
             )
         seen[key] = row.number
-        sizes = {role: _size(numbers.get((row.number, roles[role]))) if role in roles else None for role in SIZES}
-        for role, size in sizes.items():
+        printed = {
+            role: _size(numbers.get((row.number, roles[role]))) if role in roles else None
+            for role in (*SIZES, *(role for role in roles if role.startswith(SIZE_OF_PART)))
+        }
+        sizes = {role: printed[role] for role in SIZES}
+        for role, size in printed.items():
             if size == 0:
                 given = row.values[names[roles[role]]]
                 faults.append(f"{where}, column {role}: {shown(given)}; write a whole number of 1 to {MAX_SIZE:,}")
@@ -273,7 +333,8 @@ def _rows(
             for index, column in columns.items()
             if (found := numbers.get((row.number, index))) is not None
         }
-        rows.append(PrintedRow(line=row.number, model=key[0], set=key[1], cells=cells, **sizes))
+        parts = {role.removeprefix(SIZE_OF_PART): size for role, size in printed.items() if role not in SIZES and size}
+        rows.append(PrintedRow(line=row.number, model=key[0], set=key[1], cells=cells, part_sizes=parts, **sizes))
     return tuple(rows)
 
 

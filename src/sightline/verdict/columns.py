@@ -5,7 +5,9 @@ Shape suffixes: N questions, P parts, B resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +38,22 @@ def number_groups(groups: Mapping[str, str], sample_ids: Sequence[str]) -> np.nd
     names = sorted({groups[name] for name in sample_ids})
     numbers = {name: number for number, name in enumerate(names)}
     return np.array([numbers[groups[name]] for name in sample_ids], dtype=np.int64)
+
+
+def possible_ends(ends: tuple[Any, Any], unit: str, *, of_change: bool = False) -> tuple[float, float]:
+    """Bring an interval's ends to what the number can be, which never loses the truth.
+
+    Args:
+        ends: as estimated.
+        unit: of the metric: rates lie in [0, 1] and their differences in [-1, 1], losses and lengths are not negative.
+        of_change: whether the ends are of a difference.
+    """
+    lowest = -math.inf if unit == "sd" or of_change else 0.0
+    highest = math.inf
+    if unit == "rate":
+        lowest, highest = (-1.0 if of_change else 0.0), 1.0
+    low, high = (min(highest, max(lowest, float(end))) for end in ends)
+    return low, high
 
 
 def part_names(metric: Metric, scores: Sequence[Score]) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ def compare_models(
     scores: Mapping[tuple[str, str, str], Mapping[str, Sequence[Score]]],
     metrics: Sequence[Metric],
     stated: Sequence[Comparison],
+    asked_later: Sequence[Comparison] = (),
     seed: int = 0,
     accepted_notes: Sequence[str] = (),
     seen: Mapping[str, Mapping[str, str]] | None = None,
@@ -76,7 +77,9 @@ def compare_models(
         samples: data set to sample id to sample.
         scores: (model, data set, template) to metric name to that arm's scores, in any order.
         metrics: in the study's order; the first is the primary one.
-        stated: the questions asked before the run. Every model against base is compared besides, as exploratory.
+        stated: the questions asked before the run.
+        asked_later: questions that somebody asks of what has run. They are exploratory, and so is every model against
+            base, which is compared besides.
         seed: of sign flips, label swaps and bootstraps.
         accepted_notes: what the reader should know, e.g. faults the study accepted.
         seen: data set to sample id to how training has seen it; what is not in it is clean.
@@ -97,7 +100,7 @@ def compare_models(
         for key in sorted(scores, key=lambda key: (key[0] != BASE, key))
     }
     by_name = {metric.name: metric for metric in metrics}
-    for comparison in stated:
+    for comparison in (*stated, *asked_later):
         if comparison.by is not None and comparison.by not in by_name:
             raise StudyError(
                 f"compare {comparison.model} against {comparison.against} by {comparison.by!r}: the study measures "
@@ -107,15 +110,19 @@ def compare_models(
             comparison.margin, by_name[comparison.by or metrics[0].name], comparison.model, comparison.against
         )
     sets = {name: EvaluationSet.of(rows, (seen or {}).get(name)) for name, rows in samples.items()}
-    asked = [
-        Asked(each.model, each.against, by_name[each.by or metrics[0].name], data, template, each.margin)
-        for each in stated
-        for data, template in _asked_places(arms, each, by_name[each.by or metrics[0].name])
-    ]
-    known = [question._replace(margin=None) for question in asked]
-    explored = [question for question in _against_base(arms, metrics) if question not in known]
-    deciding = dict.fromkeys([metrics[0].name, *(question.metric.name for question in asked)]) if metrics else {}
-    candidates = [question for question in (*known, *explored) if question.metric.name in deciding]
+    asked, later = (
+        [
+            Asked(each.model, each.against, by_name[each.by or metrics[0].name], data, template, each.margin)
+            for each in comparisons
+            for data, template in _asked_places(arms, each, by_name[each.by or metrics[0].name])
+        ]
+        for comparisons in (stated, asked_later)
+    )
+    known = [question._replace(margin=None) for question in (*asked, *later)]
+    explored = [*later, *(question for question in _against_base(arms, metrics) if question not in known)]
+    deciding = dict.fromkeys([metrics[0].name, *(question.metric.name for question in known)]) if metrics else {}
+    once = [question for place, question in enumerate(known) if question not in known[:place]]
+    candidates = [question for question in (*once, *explored[len(later) :]) if question.metric.name in deciding]
     families, apart = [], []
     for family in (asked, explored):
         families.append(answer_family(arms, sets, family, seed=seed))

@@ -19,7 +19,7 @@ import numpy as np
 from sightline.records import Sample, Score
 from sightline.scoring.agreement import cohen_kappa
 from sightline.scoring.metric import Metric
-from sightline.verdict.columns import group_names, number_groups, score_columns
+from sightline.verdict.columns import group_names, number_groups, possible_ends, score_columns
 from sightline.verdict.pairs import MIN_GROUPS
 from sightline.verdict.ppi import corrected_mean
 from sightline.verdict.preferred import count_preferences
@@ -199,9 +199,9 @@ class _Ruler(NamedTuple):
         return {"title": f"{metric.name} against people", **found, "sentence": _say_metric(found)}
 
     def _interval_of_share(self, answers: Sequence[Told], yes: Sequence[bool]) -> list[float] | None:
-        if not answers:
-            return None
         groups = {str(number): f"{of.data}/{self.groups[of.data][of.sample_id]}" for number, of in enumerate(answers)}
+        if len(set(groups.values())) < MIN_GROUPS:
+            return None
         values_N = np.array(yes, dtype=np.float64)
         number = effective_number(values_N, number_groups(groups, list(groups)))
         return _ends(wilson_interval(float(values_N.mean()), number, alpha=self.alpha))
@@ -211,7 +211,9 @@ class _Ruler(NamedTuple):
         judged = self.judged(metric, arm)
         found = self._estimate(arm[1], arm[2], judged, [self.label(arm, name) for name in judged])
         if found["interval"]:
-            found["interval"] = [max(0.0, found["interval"][0]), min(1.0, found["interval"][1])]
+            found["value"] = possible_ends((found["value"],) * 2, "rate")[0]
+            found["interval"] = list(possible_ends(found["interval"], "rate"))
+            found["human_interval"] = list(possible_ends(found["human_interval"], "rate"))
         place = {"model": arm[0], "data": arm[1], "template": arm[2], "metric": metric.name}
         title = f"{model_in_words(arm[0])}, {measured_by(place)}"
         return {"title": title, **place, **found, "sentence": _say_level({**place, **found})}
@@ -222,6 +224,8 @@ class _Ruler(NamedTuple):
         first, second = self.judged(metric, ours), self.judged(metric, theirs)
         judged = {name: first[name] - second[name] for name in first if name in second}
         found = self._estimate(data, template, judged, [self.label(ours, n) - self.label(theirs, n) for n in judged])
+        for key in ("interval", "human_interval"):
+            found[key] = found[key] and list(possible_ends(found[key], "rate", of_change=True))
         place = {"model": model, "against": against, "data": data, "template": template, "metric": metric.name}
         return {"title": subject(place), **place, **found, "sentence": _say_difference({**place, **found})}
 
@@ -294,11 +298,14 @@ def _say_reviewers(found: Mapping[str, Any]) -> str:
 def _say_metric(found: Mapping[str, Any]) -> str:
     said = []
     if found["num_answers"]:
-        low, high = (100 * end for end in found["interval"])
+        interval = f"no interval on fewer than {MIN_GROUPS} images"
+        if found["interval"]:
+            low, high = (100 * end for end in found["interval"])
+            interval = f"95% CI {low:.1f} to {high:.1f}"
         kappa = "undefined" if found["kappa"] is None else f"{found['kappa']:.2f}"
         said.append(
             f"the same on {level(found['agreement'], 'rate')} of {found['num_answers']:,} answers drawn at random "
-            f"(95% CI {low:.1f} to {high:.1f}; kappa {kappa})"
+            f"({interval}; kappa {kappa})"
         )
     if found["num_picked"]:
         said.append(

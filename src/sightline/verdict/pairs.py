@@ -19,7 +19,15 @@ import numpy as np
 from sightline.records import Sample, Score
 from sightline.scoring.metrics import Metric
 from sightline.verdict import statistics
-from sightline.verdict.columns import ArmScores, combined, group_names, number_groups, part_names, score_columns
+from sightline.verdict.columns import (
+    ArmScores,
+    combined,
+    group_names,
+    number_groups,
+    part_names,
+    possible_ends,
+    score_columns,
+)
 from sightline.verdict.margins import MarginTests, Tails, t_tails, tests_of_margin
 from sightline.verdict.resampling import cluster_bootstrap, label_swap_p, sign_flip_p
 from sightline.verdict.sentences import about_images
@@ -113,6 +121,7 @@ class Difference:
         num_questions: compared.
         num_groups: they form.
         margin: what a margin adds, where one was stated.
+        runs: what the spread between training runs adds, where there are several.
     """
 
     value: float
@@ -126,6 +135,7 @@ class Difference:
     num_questions: int
     num_groups: int
     margin: MarginTests | None = None
+    runs: statistics.RunSpread | None = None
 
 
 def pair_scores(
@@ -263,11 +273,12 @@ def _mean_difference(plan: _Plan, model_SN: np.ndarray, against_SN: np.ndarray) 
     difference_SN = model_SN - against_SN
     difference_N = difference_SN.mean(axis=0)
     estimate = statistics.clustered_mean(difference_N, plan.clusters_N)
-    if _vanishes(float(estimate.standard_error), difference_N):
+    if vanishes(float(estimate.standard_error), difference_N):
         return _no_variation()
     run_means = plan.run_means(difference_SN.mean(axis=1))
-    method = "paired difference, clustered by image (CR1), t"
+    method, runs = "paired difference, clustered by image (CR1), t", None
     if len(run_means) > 1:
+        runs = statistics.run_spread(estimate, run_means, alpha=plan.alpha)
         estimate = statistics.add_seed_variance(estimate, run_means)
         method += ", variance between training runs added"
     binary = bool(np.isin(model_SN, (0.0, 1.0)).all() and np.isin(against_SN, (0.0, 1.0)).all())
@@ -286,15 +297,15 @@ def _mean_difference(plan: _Plan, model_SN: np.ndarray, against_SN: np.ndarray) 
         )
         margin = tests_of_margin(
             plan.margin,
-            statistics.t_interval(estimate, alpha=2 * plan.alpha),
+            possible_ends(statistics.t_interval(estimate, alpha=2 * plan.alpha), plan.metric.unit, of_change=True),
             t_tails(estimate, plan.margin),
             checks,
             higher_is_better=plan.metric.higher_is_better,
         )
-    low, high = statistics.t_interval(estimate, alpha=plan.alpha)
+    low, high = possible_ends(statistics.t_interval(estimate, alpha=plan.alpha), plan.metric.unit, of_change=True)
     return Difference(
         value=float(estimate.value),
-        interval=(float(low), float(high)),
+        interval=(low, high),
         standard_error=float(estimate.standard_error),
         degrees_of_freedom=estimate.degrees_of_freedom,
         p=float(statistics.t_p(estimate)),
@@ -304,6 +315,7 @@ def _mean_difference(plan: _Plan, model_SN: np.ndarray, against_SN: np.ndarray) 
         num_questions=len(difference_N),
         num_groups=plan.num_groups,
         margin=margin,
+        runs=runs,
     )
 
 
@@ -335,13 +347,14 @@ def _ratio_difference(
     bootstrap = cluster_bootstrap(columns_GC, average, seed=plan.seed, alpha=plan.alpha)
     if bootstrap.undefined > MAX_UNDEFINED:
         return Refusal("undefined value", f"the metric divides by zero in {bootstrap.undefined:.0%} of the resamples")
-    if _vanishes(bootstrap.standard_error, row_values_S):
+    if vanishes(bootstrap.standard_error, row_values_S):
         return _no_variation()
     estimate = statistics.Estimate(bootstrap.value, bootstrap.standard_error, plan.num_groups - 1)
-    interval, p, method = bootstrap.interval, bootstrap.p, "paired cluster bootstrap, BCa"
+    interval, p, method, runs = bootstrap.interval, bootstrap.p, "paired cluster bootstrap, BCa", None
     ends = plan.margin or 0.0
     tails = Tails(bootstrap.share_below(-ends), 1 - bootstrap.share_below(ends))
     if len(run_means := plan.run_means(row_values_S)) > 1:
+        runs = statistics.run_spread(estimate, run_means, alpha=plan.alpha)
         estimate = statistics.add_seed_variance(estimate, run_means)
         interval, p = functools.partial(statistics.t_interval, estimate), float(statistics.t_p(estimate))
         method = "paired cluster bootstrap, t, variance between training runs added"
@@ -349,14 +362,17 @@ def _ratio_difference(
     margin = None
     if plan.margin is not None:
         checks = tails if plan.num_groups >= MIN_GROUPS_UNCHECKED else Tails(1.0, 1.0)
-        higher_is_better = plan.metric.higher_is_better
         margin = tests_of_margin(
-            plan.margin, interval(alpha=2 * plan.alpha), tails, checks, higher_is_better=higher_is_better
+            plan.margin,
+            possible_ends(interval(alpha=2 * plan.alpha), plan.metric.unit, of_change=True),
+            tails,
+            checks,
+            higher_is_better=plan.metric.higher_is_better,
         )
-    low, high = interval(alpha=plan.alpha)
+    low, high = possible_ends(interval(alpha=plan.alpha), plan.metric.unit, of_change=True)
     return Difference(
         value=bootstrap.value,
-        interval=(float(low), float(high)),
+        interval=(low, high),
         standard_error=float(estimate.standard_error),
         degrees_of_freedom=estimate.degrees_of_freedom,
         p=p,
@@ -366,10 +382,12 @@ def _ratio_difference(
         num_questions=num_questions,
         num_groups=plan.num_groups,
         margin=margin,
+        runs=runs,
     )
 
 
-def _vanishes(standard_error: float, values: np.ndarray) -> bool:
+def vanishes(standard_error: float, values: np.ndarray) -> bool:
+    """Say whether a standard error is nothing but rounding."""
     return standard_error <= 1e-12 * max(1.0, float(np.abs(values).max()))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.verdict.columns import number_groups
+from sightline.verdict.columns import number_groups, possible_ends
 from sightline.verdict.pairs import MIN_GROUPS
 from sightline.verdict.reviewers import Preference
 from sightline.verdict.sentences import level
@@ -49,8 +49,7 @@ def count_preferences(
     clusters_N = number_groups(groups, list(by_question))
     interval = None
     if len(set(clusters_N.tolist())) >= MIN_GROUPS and np.ptp(values_N) > 0:
-        low, high = t_interval(clustered_mean(values_N, clusters_N), alpha=alpha)
-        interval = [max(0.0, float(low)), min(1.0, float(high))]
+        interval = list(possible_ends(t_interval(clustered_mean(values_N, clusters_N), alpha=alpha), "rate"))
     twice = [values for values in by_person.values() if len(values) > 1]
     found = {
         **{name: counts[name] for name in ("preferred", "ties", "not_preferred")},

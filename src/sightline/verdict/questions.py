@@ -315,6 +315,8 @@ def _describe(question: Question, seed: int) -> dict[str, Any]:
         "num_groups_needed": known
         and detectable
         and statistics.num_clusters_needed(known.num_groups, detectable, known.value),
+        "run_share": known and known.runs and known.runs.share,
+        "num_runs_needed": known and known.runs and known.runs.num_needed,
         "margin": known and known.margin and known.margin._asdict() | {"interval": list(known.margin.interval)},
         "method": known and known.method,
         "seed": seed,

@@ -5,9 +5,10 @@ The wording is a contract: an interval with every claim, counts with every inter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sightline.data.groups import about_images
 from sightline.study.names import without_stage
 
 ONE_RUN = "one training run: the verdict is about this checkpoint, not the recipe"
@@ -34,7 +35,7 @@ def say(entry: Entry, *, family_size: int, alpha: float, power: float) -> str:
     sentence = _SAY[entry["verdict"]](entry, family_size, alpha, power)
     if entry["verdict"] not in ("cannot decide", "borderline") and entry["seen"]:
         sentence += f" {_clean(entry)}"
-    if len(entry["seeds"]) > 1:
+    if len(entry["seeds"]) > 1 and entry["difference"] is not None:
         sentence += f" Average over {len(entry['seeds'])} training runs (seeds {', '.join(map(str, entry['seeds']))})."
     return sentence
 
@@ -60,18 +61,6 @@ def model_in_words(model: str) -> str:
     return model if stage is None else f"{name} after stage {stage}"
 
 
-def about_images(num_images: int, num_groups: int) -> str:
-    """Write how many images questions are about; and how many groups they form, where questions share images in part.
-
-    Args:
-        num_images: distinct pictures.
-        num_groups: groups of questions that share no picture, which statistics take for independent.
-    """
-    images = f"{num_images:,} image{'s'[: num_images != 1]}"
-    groups = f"{num_groups:,} independent group{'s'[: num_groups != 1]}"
-    return images if num_groups == num_images else f"{images} ({groups})"
-
-
 def probability(p: float) -> str:
     """Write a p value with its sign: "= .041", "< .001"."""
     if p < 0.001:
@@ -91,9 +80,8 @@ def render_terminal(compare: Entry) -> str:
     lines = [f"{compare['study']}: comparisons"]
     for heading, entries in _families(compare):
         lines += ["", heading]
-        for entry in entries:
-            lines += [f"  {subject(entry)}", f"    {entry['sentence']}"]
-            lines += [f"    {_checkpoint(entry, each)}: {each['sentence']}" for each in entry["checkpoints"]]
+        for subjects, sentences in _told(entries):
+            lines += [*(f"  {each}" for each in subjects), *(f"    {each}" for each in sentences)]
     for heading, sentences in beside(compare):
         lines += ["", heading, *(f"  {sentence}" for sentence in sentences)]
     rows = list(_arm_rows(compare))
@@ -101,25 +89,7 @@ def render_terminal(compare: Entry) -> str:
     lines += ["", "Each model by itself"]
     for row in [_ARM_HEAD, *rows]:
         lines.append(("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
-    lines += ["", *[f"Note: {note}" for note in compare["notes"]], FOOTER]
-    return _printable("\n".join(lines)) + "\n"
-
-
-def comparison_markdown(compare: Entry) -> str:
-    """Write compare.json as Markdown, in the order of `render_terminal`."""
-    lines = [f"# {_cell(compare['study'])}: comparisons"]
-    for heading, entries in _families(compare):
-        lines += ["", f"## {heading}", ""]
-        for entry in entries:
-            lines.append(f"- **{_cell(subject(entry))}**: {_cell(entry['sentence'])}")
-            lines += [
-                f"  - {_cell(_checkpoint(entry, each))}: {_cell(each['sentence'])}" for each in entry["checkpoints"]
-            ]
-    for heading, sentences in beside(compare):
-        lines += ["", f"## {heading}", "", *(f"- {_cell(sentence)}" for sentence in sentences)]
-    lines += ["", "## Each model by itself", "", f"| {' | '.join(_ARM_HEAD)} |", "|" + "---|" * len(_ARM_HEAD)]
-    lines += [f"| {' | '.join(map(_cell, row))} |" for row in _arm_rows(compare)]
-    lines += ["", *[f"> {_cell(note)}\n" for note in compare["notes"]], FOOTER]
+    lines += [*_without_interval(compare), "", *[f"Note: {note}" for note in compare["notes"]], FOOTER]
     return _printable("\n".join(lines)) + "\n"
 
 
@@ -142,7 +112,43 @@ def beside(compare: Entry) -> Iterable[tuple[str, list[str]]]:
     """Give what stands beside the verdicts, heading by heading; a compare.json of before has none of it."""
     for key, heading in BESIDE.items():
         if entries := compare.get(key):
-            yield heading, [f"{entry['title']}: {entry['sentence']}" for entry in entries]
+            titles: dict[str, list[str]] = {}
+            for entry in entries:
+                titles.setdefault(entry["sentence"], []).append(entry["title"])
+            yield heading, [f"{_joined(alike)}: {sentence}" for sentence, alike in titles.items()]
+
+
+def _joined(titles: Sequence[str]) -> str:
+    """Name several things of which one thing is said, what they end in alike once."""
+    heads, tails = zip(*(title.rpartition(", ")[::2] for title in titles), strict=True)
+    same = len(set(tails)) == 1 and all(heads)
+    return f"{'; '.join(heads)}, {tails[0]}" if same else "; ".join(titles)
+
+
+def _told(entries: Iterable[Entry]) -> Iterable[tuple[list[str], list[str]]]:
+    """Give what is asked, and what is said of it: once where several questions cannot be decided for one reason."""
+    together: dict[tuple[str, ...], list[Entry]] = {}
+    for place, entry in enumerate(entries):
+        said = (entry["sentence"], *_checkpoints(entry))
+        together.setdefault(said if entry["difference"] is None else (*said, str(place)), []).append(entry)
+    for alike in together.values():
+        metrics: dict[tuple[str, ...], list[str]] = {}
+        for entry in alike:
+            asked = tuple(entry[key] for key in ("model", "against", "data", "template"))
+            metrics.setdefault(asked, []).append(entry["metric"])
+        named = [
+            subject(dict(zip(("model", "against", "data", "template"), asked, strict=True), metric=", ".join(names)))
+            for asked, names in metrics.items()
+        ]
+        yield named, [alike[0]["sentence"], *_checkpoints(alike[0])]
+
+
+def _checkpoints(entry: Entry) -> list[str]:
+    """Say what each training run by itself shows; once where none can be decided, for one reason."""
+    said = [each["sentence"] for each in entry["checkpoints"]]
+    if said and entry["difference"] is None and set(said) == {entry["sentence"]}:
+        return [f"each of its {len(said)} training runs by itself: the same"]
+    return [f"{_checkpoint(entry, each)}: {each['sentence']}" for each in entry["checkpoints"]]
 
 
 def subject(entry: Entry) -> str:
@@ -210,9 +216,25 @@ def _undetected(entry: Entry, family_size: int, alpha: float, power: float) -> s
     if entry["margin"] is not None:
         beyond = amount(entry["margin"]["margin"], entry["unit"], signed=False)
         margin = f" Whether it is worse by {beyond} or more is open."
+    could = f"This test set could only have detected a change of {detectable} or more ({power:.0%} power)."
     return (
-        f"no detectable difference: {_difference(entry)}.{corrected}{margin} This test set could only have detected a "
-        f"change of {detectable} or more ({power:.0%} power). This is not evidence that the models are equal."
+        f"no detectable difference: {_difference(entry)}.{corrected}{margin} {could}{_runs_needed(entry)} "
+        "This is not evidence that the models are equal."
+    )
+
+
+def _runs_needed(entry: Entry) -> str:
+    """Say that training runs, rather than questions, are what is too few, and how many would do."""
+    if not entry["run_share"] or entry["run_share"] < 0.5:
+        return ""
+    num_runs, share = len(entry["seeds"]), f"{entry['run_share']:.0%} of the uncertainty lies between the training runs"
+    if num_runs < 3:
+        return f" {share}; two of them tell too little of their spread to say how many would do."
+    if entry["num_runs_needed"] is None:
+        return f" {share}; more runs alone would not detect a difference of this size."
+    return (
+        f" {share}; about {entry['num_runs_needed']} runs like these {num_runs} would detect a difference of this "
+        "size, and so few tell their spread only roughly."
     )
 
 
@@ -319,8 +341,10 @@ def _arm_rows(compare: Entry) -> Iterable[tuple[str, ...]]:
         yield (always, baseline["data"], baseline["metric"], level(baseline["value"], "rate"), "-", "-", "-", "-", "-")
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def _without_interval(compare: Entry) -> list[str]:
+    measured = [metric for arm in compare["arms"] for metric in arm["metrics"].values()]
+    reasons = dict.fromkeys(metric["no_interval"] for metric in measured if metric.get("no_interval"))
+    return [f"No interval where there is a dash: {'; '.join(reasons)}."] if reasons else []
 
 
 def _printable(text: str) -> str:

@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+MOST_RUNS = 50
+"""More training runs than anybody will make are not named as what a recipe needs."""
+
 
 class Estimate(NamedTuple):
     """A mean with its standard error and the degrees of freedom of its t distribution (arrays stay arrays)."""
@@ -80,6 +83,42 @@ def add_seed_variance(estimate: Estimate, seed_means_S: Sequence[float]) -> Esti
         return estimate
     spread = from_questions**2 / estimate.degrees_of_freedom + from_seeds**2 / (len(seed_means_S) - 1)
     return Estimate(estimate.value, math.sqrt(total), total**2 / spread)
+
+
+class RunSpread(NamedTuple):
+    """What the spread between training runs does to the estimate of a recipe.
+
+    Args:
+        share: of the estimate's variance that lies between runs, in [0, 1].
+        num_needed: runs that would find a difference of the size seen; None where it takes more than `MOST_RUNS`, or
+            where two runs alone tell their spread.
+    """
+
+    share: float
+    num_needed: int | None
+
+
+def run_spread(
+    estimate: Estimate, seed_means_S: Sequence[float], *, alpha: float = 0.05, power: float = 0.8
+) -> RunSpread:
+    """Say how much of an average's uncertainty lies between training runs, and how many runs would be enough.
+
+    The runs' variance is taken as they show it, which three or four tell roughly; see `add_seed_variance`.
+
+    Args:
+        estimate: of the questions' averages over runs, without the variance between runs.
+        seed_means_S: each run's own mean, at least 2.
+    """
+    between, num_runs = float(np.var(seed_means_S, ddof=1)), len(seed_means_S)
+    from_questions = float(estimate.standard_error) ** 2
+    share = between / num_runs / (from_questions + between / num_runs)
+    for num_needed in range(num_runs + 1, MOST_RUNS + 1) if num_runs > 2 else ():
+        variances = (from_questions, between / num_needed)
+        spread = variances[0] ** 2 / estimate.degrees_of_freedom + variances[1] ** 2 / (num_needed - 1)
+        standard_error, freedom = math.sqrt(sum(variances)), sum(variances) ** 2 / spread
+        if detectable_difference(standard_error, freedom, alpha=alpha, power=power) <= abs(float(estimate.value)):
+            return RunSpread(share, num_needed)
+    return RunSpread(share, None)
 
 
 def t_interval(estimate: Estimate, *, alpha: float = 0.05) -> tuple[Any, Any]:

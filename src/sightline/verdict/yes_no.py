@@ -140,6 +140,9 @@ _NOTHING = "no detectable difference"
 
 
 def _say(components: Mapping[str, Mapping[str, Any]], trade_off: str) -> str:
+    reasons = {entry["reason"] + f" ({entry['detail']})" * bool(entry["detail"]) for entry in components.values()}
+    if len(reasons) == 1 and all(entry["difference"] is None for entry in components.values()):
+        return f"cannot decide: {reasons.pop()}."
     said = []
     for name, entry in components.items():
         found = f"cannot decide ({entry['reason']})"
