@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import random
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,26 @@ def write_study(
     Returns:
         The directory.
     """
+    if samples is None and models is MODELS and not stated:
+        for name, content in _usual_study().items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).write_bytes(content)
+        return directory
+    return _made_study(directory, samples=samples, models=models, stated=stated)
+
+
+@functools.cache
+def _usual_study() -> Mapping[str, bytes]:
+    """Make the study that most tests want once; it has no path of its directory in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = _made_study(Path(folder), samples=None, models=MODELS, stated=())
+        files = [path for path in directory.rglob("*") if path.is_file()]
+        return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
+
+
+def _made_study(
+    directory: Path, *, samples: Sequence[Sample] | None, models: Mapping[str, float], stated: Sequence[str]
+) -> Path:
     given = phantom_samples(12, seed=3) if samples is None else samples
     saved = []
     for sample in given:
