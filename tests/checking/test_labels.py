@@ -186,6 +186,8 @@ def test_references_longer_than_what_may_be_said_are_found(longer: int, severity
     findings = list(check_room("d", rows, [13] * longer + [12] * (100 - longer), 12))
     assert [finding.severity for finding in findings] == ([severity] if severity else [])
     assert not findings or findings[0].remedy == "set evaluate.max_new_tokens: 13"
+    (own,) = check_room("d", rows, [13] * 100, 12, key="evaluate.decoding.d.max_new_tokens")
+    assert own.remedy == "set evaluate.decoding.d.max_new_tokens: 13"
 
 
 def test_what_a_step_can_share_depends_on_its_size() -> None:

@@ -24,6 +24,8 @@ from sightline.checking.resources import (
     count_parameters,
     read_shapes,
 )
+from sightline.runner.first_loss import draw_places
+from sightline.verdict.power import groups_needed
 
 TINY = Path(__file__).parents[2] / "src" / "sightline" / "assets" / "tiny"
 
@@ -110,6 +112,8 @@ def test_a_test_set_about_too_few_pictures_for_a_verdict_is_found() -> None:
     assert (finding.name, finding.severity) == ("few-test-images", "warning")
     assert finding.message.startswith("d.test: 4 questions are about 4 images; with fewer than 5 images there is no ")
     assert "share of test in data.d.split" in finding.remedy
+    planned = only(check_enough("d.test", rows, least=5, decisive=groups_needed(2)))
+    assert "with fewer than 7 images no difference can be called real in the planned comparisons" in planned.message
     # One row about two of the pictures makes one group of them.
     joined = only(check_enough("d.test", [*rows, sample(20, "AB", "same?", "no")], least=5, by="open_recall"))
     assert "by open_recall, 21 questions are about 5 images (4 independent groups); with fewer" in joined.message
@@ -121,6 +125,12 @@ def test_a_test_set_about_too_few_pictures_for_a_verdict_is_found() -> None:
 def test_the_first_loss_is_held_against_a_uniform_guess(loss: float, severity: str) -> None:
     finding = only(check_first_loss("d", "base", loss, num_rows=32, vocabulary_size=32_064))
     assert (finding.name, finding.severity) == ("step-0-loss", severity) and "10.38" in finding.message
+
+
+def test_the_first_loss_is_of_rows_of_every_kind() -> None:
+    places = draw_places(90)  # a table that asks three questions about each picture in turn
+    assert len(set(places)) == 32 and {place % 3 for place in places} == {0, 1, 2}
+    assert draw_places(5) == [0, 1, 2, 3, 4]
 
 
 def test_the_tiny_model_s_first_loss_on_words_it_does_not_know_is_no_fault() -> None:

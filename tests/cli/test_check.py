@@ -14,6 +14,7 @@ from sightline.cli.findings import print_findings
 from tiny_studies import SMALL, picture_rows, sightline_command, write_csv
 
 BY_ROW = SMALL.replace("by: image", "by: row")
+FOUND = "found: 0 faults, 2 warnings (same-image-in-train-and-test, detectable-difference), "
 ACCEPT = ("--set", "accept.same-row-in-train-and-test=to show that it is possible")
 
 
@@ -29,8 +30,10 @@ def leaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_nothing_to_complain_about(small_folder: Path) -> None:
-    ended = sightline_command("check", small_folder / "small.yaml", "--strict")
+def test_nothing_to_complain_about(tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", picture_rows(tmp_path / "images", num_images=40))
+    (tmp_path / "study.yaml").write_text(SMALL.replace("max_steps: 2", "epochs: 1"), encoding="utf-8")
+    ended = sightline_command("check", tmp_path / "study.yaml", "--strict")
     assert (ended.code, ended.err) == (0, "")
     *found, summary = ended.out.splitlines()
     assert all(line.startswith("note ") for line in found)
@@ -43,7 +46,7 @@ def test_nothing_to_complain_about(small_folder: Path) -> None:
 def test_a_warning_ends_with_4_under_strict_alone(leaking: Path) -> None:
     ended = sightline_command("check", leaking / "pictures.yaml")
     assert ended.code == 0 and "\nwarning  same-image-in-train-and-test: data.test: " in ended.out
-    assert ended.out.splitlines()[-1].startswith("found: 0 faults, 1 warning (same-image-in-train-and-test), ")
+    assert ended.out.splitlines()[-1].startswith(FOUND)
     assert sightline_command("check", leaking / "pictures.yaml", "--strict").code == 4
 
 

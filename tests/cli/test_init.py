@@ -26,7 +26,9 @@ def test_unfamiliar_columns_become_a_study_that_runs(german: Path) -> None:
     made = sightline_command("init", "--images", "bilder", "--data", "fragen.csv")
     assert made.code == 0, made.err
     *rows, few, last = made.out.splitlines()
-    assert len(rows) == 3 and few.startswith("warning: 12 pictures are few. With fewer than 5 to test on, no verdict ")
+    assert len(rows) == 3 and few.startswith(
+        "warning: 12 pictures are few. With fewer than 7 to test on, no difference "
+    )
     assert few.removeprefix("warning: ") in (german / "study.yaml").read_text(encoding="utf-8")
     assert rows[0].startswith("row 1: image = scan_000; question = ")
     assert last == "wrote study.yaml; next: sightline check study.yaml"

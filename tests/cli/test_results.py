@@ -58,7 +58,13 @@ def test_models_asked_different_data_are_not_compared(small_study: Path, rich_st
 
 @pytest.mark.parametrize(
     ("runs", "message"),
-    [(("nowhere",), "give a study's directory, or several DIR:MODEL"), (("a:b", "c:d"), "a:b: write DIR:MODEL")],
+    [
+        (("nowhere",), "no folder nowhere; give a study's directory, or several DIR:MODEL"),
+        (("a:b",), "a:b: give a study's directory, or several DIR:MODEL"),
+        (("a:b", "c:d"), "a:b: no folder a; write DIR:MODEL"),
+        (("a", "b"), "a: no folder a; write DIR:MODEL"),
+        ((".:b", "c:d"), ".:b: no study.yaml in .; write DIR:MODEL"),
+    ],
 )
 def test_compare_says_how_it_wants_to_be_asked(runs: tuple[str, ...], message: str) -> None:
     ended = sightline_command("compare", *runs)

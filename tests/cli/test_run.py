@@ -169,3 +169,14 @@ def test_an_unknown_command_is_the_users_fault() -> None:
     assert sightline_command("frobnicate").code == 2
     assert sightline_command("run").code == 2
     assert "no such study file" in sightline_command("run", "nowhere.yaml").err
+
+
+def test_a_study_does_not_take_the_directory_of_anothers_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = write_small_study(tmp_path, SMALL)
+    there = tmp_path / "studies" / "small"
+    there.mkdir(parents=True)
+    (there / "study.yaml").write_text(SMALL.replace("rows.csv", "/elsewhere/others.csv"), encoding="utf-8")
+    ended = sightline_command("run", study)
+    assert ended.code == 2 and "studies/small holds another study, of /elsewhere/others.csv; give" in ended.err
+    assert [path.name for path in there.iterdir()] == ["study.yaml"]

@@ -105,6 +105,25 @@ def test_2910_answers_are_not_scored_against_3000_labels(labels: Path, tmp_path:
     assert "POPE's random subset once had 2,910 lines: score such answers against that release" in ended.err
 
 
+def test_answers_to_one_split_of_several_are_told_which(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("adversarial", "popular", "random"):
+        probes = [
+            {"question_id": n, "image": f"{n}.jpg", "text": f"Is there a {name} thing in the image?", "label": "yes"}
+            for n in range(6)
+        ]
+        write(tmp_path / "data" / f"coco_pope_{name}.json", probes)
+    answers = write(
+        tmp_path / "a.jsonl",
+        [{"image": f"{n}.jpg", "question": "Is there a random thing in the image?", "answer": "no"} for n in range(6)],
+    )
+    arguments = ("score", "pope", "--answers", answers, "--data", tmp_path / "data")
+    ended = sightline_command(*arguments)
+    assert ended.code == 2 and "6 answers for 18 rows" in ended.err
+    assert ended.err.endswith("they fit one split: add --split random\n")
+    assert sightline_command(*arguments, "--split", "random").code == 0
+
+
 def test_answers_to_one_subset_are_not_matched_with_another(labels: Path, tmp_path: Path) -> None:
     answers = write(tmp_path / "a.jsonl", answered(labels, "random"))
     ended = sightline_command("score", "pope", "--answers", answers, "--data", labels / "coco_pope_popular.json")
@@ -129,3 +148,25 @@ def test_llavas_answers_find_their_questions_by_number(tmp_path: Path) -> None:
     assert ended.code == 0 and "100.00" in ended.out, ended.err
     ended = sightline_command(*arguments)
     assert ended.code == 2 and "'5939' is not in the data" in ended.err
+
+
+def test_a_value_says_how_many_answers_it_rests_on(tmp_path: Path) -> None:
+    """Of 60 answers on 12 images one harness reads 12, all a right yes, on 5 of the images: no spread but at 0 read."""
+    labels = [
+        {"question_id": n, "image": f"{n // 5}.jpg", "text": f"Is there a thing {n} in the image?", "label": label}
+        for n in range(60)
+        for label in ("yes" if n % 2 else "no",)
+    ]
+    data = write(tmp_path / "coco_pope_popular.json", labels)
+    said = ["yes" if n % 2 and n < 25 else "It is hard to see." for n in range(60)]
+    given = [
+        {"image": row["image"], "question": row["text"], "answer": text} for row, text in zip(labels, said, strict=True)
+    ]
+    ended = sightline_command(
+        "score", "pope", "--answers", write(tmp_path / "a.jsonl", given), "--data", data, "--rule", "lmms-eval"
+    )
+    assert ended.code == 0, ended.err
+    lines = [line.split() for line in ended.out.splitlines()]
+    (of_answers,) = (line for line in lines if line[:3] == ["of", "the", "answers"])
+    assert of_answers[3:6] == ["12", "of", "60"]
+    assert "100.00 to 100.00" not in ended.out

@@ -8,7 +8,7 @@ import io
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,7 @@ def test_what_may_pass_is_tried_again_and_nothing_else(serve: Serve, status: int
 @pytest.mark.parametrize(
     ("fault", "reason", "is_lost"),
     [
+        ("500", "server error: 500", 1),
         ("timeout", "timeout: no reply in time", 1),
         ("reset", "connection: ", 1),
         ("broken JSON", "broken reply: no chat completion (JSONDecodeError", 1),
@@ -155,9 +156,13 @@ def test_what_may_pass_is_tried_again_and_nothing_else(serve: Serve, status: int
         ("empty", "broken reply: the reply is empty", 1),
     ],
 )
-def test_replies_that_do_not_come_whole_are_tried_again(serve: Serve, fault: str, reason: str, is_lost: int):
-    server = serve(share=1.0, faults=[fault])
-    [reply] = engine_of(server, num_tries=2, timeout_seconds=0.2).ask(calls(1), GREEDY)
+def test_replies_that_do_not_come_whole_are_tried_again(
+    serve: Serve, fault: str, reason: str, is_lost: int, tmp_path: Path
+):
+    server, ledger = serve(share=1.0, faults=[fault]), Ledger(tmp_path / "calls.jsonl")
+    engine = engine_of(server, num_tries=2, timeout_seconds=0.2, ledger=ledger)
+    [reply] = engine.ask(calls(1), GREEDY)
+    ledger.close()
     assert reply.outcome == "failed" and reply.reason.startswith(reason) and reply.reason.endswith("(tries: 2)")
     assert reply.num_lost == 2 * is_lost and server.tries.total() == 2
 
@@ -246,6 +251,34 @@ def test_a_server_that_dies_on_the_way_is_given_up_after_half_a_minute(serve: Se
         health.call_failed(fault)
     with pytest.raises(ServerDownError, match="10 calls failed in a row"):
         health.call_failed(fault)
+
+
+def test_a_server_that_is_gone_is_down_however_few_calls_it_is_asked(tmp_path: Path):
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    with serve_judge(JudgeServer(judge=prompt_of)) as server:
+        engine = engine_of(server, num_tries=2, ledger=ledger)
+        engine.ask(calls(2), GREEDY)
+    with pytest.raises(ServerDownError, match="not be reached by any of 3 calls, the last with connection: Connect"):
+        engine.ask(calls(5), GREEDY)
+    spent = ledger.spent()
+    ledger.close()
+    assert (spent.num_answered, spent.num_failed, spent.num_tries) == (2, 3, 8)
+    assert spent.num_possibly_billed_twice == 0, "nobody bills a request that was never sent"
+
+
+def test_a_server_that_a_call_reaches_is_not_down():
+    refused = retries.Fault(kind="connection", said="ConnectError", was_sent=False)
+    for other in (None, retries.Fault(kind="timeout", said="no reply in time")):
+        health = retries.Health(server="s", has_answered=True)
+        health.call_failed(refused)
+        if other is not None:
+            health.call_failed(other)
+        with nullcontext() if other else pytest.raises(ServerDownError):
+            health.round_ended()
+    health = retries.Health(server="s")
+    health.call_failed(refused)
+    health.answered()
+    health.round_ended()
 
 
 def test_arguments_that_a_server_does_not_know_are_left_out_and_reported(serve: Serve):

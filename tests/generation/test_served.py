@@ -96,6 +96,20 @@ def test_a_call_that_failed_for_good_is_no_answer_and_says_why() -> None:
     assert answer.reason == "server error: 500 (tries: 6)"
 
 
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [
+        ("<think>Let me see. No, not at all.</think>\nYes.", "Yes."),
+        ("Well, no.</think> Yes.", "Yes."),
+        ("<think>No", ""),
+    ],
+)
+def test_what_a_model_thinks_aloud_is_no_part_of_its_answer(said: str, answered: str) -> None:
+    told = Told(Reply(key="", outcome="answered", text=said))
+    (answer,) = answer_by_calls(told, [TALK], GREEDY, wording=PLAIN, **ASKED)
+    assert answer.text == answered
+
+
 @pytest.mark.parametrize(("temperature", "numbers"), [(0.0, [0, 0, 0]), (0.5, [0, 1, 0])])
 def test_equal_prompts_share_a_reply_unless_it_is_drawn(temperature: float, numbers: list[int]) -> None:
     again, other = (

@@ -26,6 +26,7 @@ RECORD: dict[str, Any] = {
     "reasks": 2,
     "has_schema": True,
     "num_held_to_schema": 7,
+    "unreadable_reply": "I would say <b>fine</b>.",
     "refused_by_server": {},
     "spent": {
         "num_answered": 1234,
@@ -59,11 +60,13 @@ def test_everything_that_belongs_to_a_judge_s_numbers_is_said(tmp_path: Path):
         "some-model-2026",
         "0123456789abcdef",
         "temperature 0.7, seed 0, top-p 0.9, at most 1,024 tokens",
+        "asked for a JSON schema",
         "7 of 1,234 replies",
+        "a reply that could not be read",
         "1,234 answered, 2 failed for good",
         "50,000 of prompts, 9,000 of replies",
         "0.1234",
-        "3 calls",
+        "3 tries",
         "The judge itself was tested: 1 findings, 1 of them a worry.",
         "length bias: it gains +4.0 points",
     ):

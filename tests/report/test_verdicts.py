@@ -94,6 +94,35 @@ def test_where_neither_direction_is_better_nothing_is_right_fixed_or_broken(stud
     assert not any({"r", "w"} & set(row.marks["exact_match"]) for row in side.rows)
 
 
+def test_what_stands_in_short_says_what_is_needed_to_read_it(study: Path, tmp_path: Path):
+    def few(compare: dict[str, Any]) -> None:
+        tests = {"p_adjusted": 0.0004, "p_check_adjusted": 0.0625, "p_check_method": "sign-flip"}
+        compare["exploratory"][0] |= {"verdict": "borderline", "reason": "the two tests disagree", **tests}
+        compare["exploratory"][0] |= {"num_images": 5, "num_groups": 5}
+        nothing = dict.fromkeys(
+            ("difference", "interval", "p", "p_adjusted", "p_check", "detectable", "fixed", "margin")
+        )
+        compare["stated"][0] |= {"verdict": "cannot decide", "num_questions": None, **nothing, "unparsed": {}}
+
+    copy = _changed(study, tmp_path, few)
+    study_file = copy / "study.yaml"
+    text = study_file.read_text(encoding="utf-8")
+    assert "seeds: [0]" in text and "source: builtin:phantom" in text
+    text = text.replace("seeds: [0]", "seeds: []").replace("source: builtin:phantom", "source: photos")
+    study_file.write_text(text, encoding="utf-8")
+    page = unescape(build_report(copy, with_figures=False).read_text(encoding="utf-8"))
+    said = (copy / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    why = (
+        "the two tests disagree: adjusted p < .001, by the sign-flip check = .062 on 5 images, and that check needs 6 "
+        "at the least"
+    )
+    assert why in page and f"borderline: {why}" in said
+    assert "\n.\n" not in said
+    assert "**Seeds**" not in said and "<h3>Seeds</h3>" not in page
+    assert "| better on | worse on |" in said and "| fixed | broke |" not in said
+    assert all("none of its numbers mean anything" in each for each in (page, said))
+
+
 def test_what_people_say_stands_beside_what_was_judged(study: Path, tmp_path: Path):
     place = {"data": "d", "template": "plain", "metric": "exact_match"}
 

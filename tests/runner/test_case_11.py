@@ -40,6 +40,7 @@ def test_the_default_stops_and_names_every_bad_row(planted: Planted) -> None:
     assert len(reported) == len(stopped.value.problems) >= 43
 
 
+@pytest.mark.slow
 def test_skipping_goes_on_with_the_rest(planted: Planted) -> None:
     prepared, _ = prepare(study(planted, "skip"))
     left_out = {problem.row for problem in prepared.problems if not problem.repaired}

@@ -20,6 +20,8 @@ def test_each_piece_has_its_own_peak() -> None:
         del held
     with clock.measure("evaluate a"):
         pass
+    with clock.measure("evaluate served", is_here=False):
+        pass
     with clock.measure("data"):
         pass
     assert clock.peak_memory_gib.keys() == {"train a", "evaluate a"}  # what computes, alone

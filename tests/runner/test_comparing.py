@@ -13,12 +13,13 @@ import pytest
 
 from sightline.data.phantom import phantom_samples
 from sightline.data.sets import write_samples
-from sightline.errors import MissingDataError, RefusedError
+from sightline.errors import MissingDataError, RefusedError, StudyError
 from sightline.records import Sample
 from sightline.runner import compare_directory
 from sightline.runner.adapters import locate
 from sightline.runner.compare import compare_runs
 from sightline.runner.comparing import factorials_of
+from sightline.runner.metrics import metrics_of
 from sightline.storage import canonical_json, json_line, write_file, write_manifest
 from sightline.study import load_study, plan_study, refuse_unbuilt
 from sightline.verdict.sentences import SMALLER, render_terminal
@@ -83,7 +84,14 @@ def test_what_is_asked_of_a_finished_study_was_not_stated_before_it(tmp_path: Pa
     assert asked["stated"] == plain["stated"] and asked["exploratory"][0]["margin"]["margin"] == 0.3
     named = compare_runs([f"{out}:base", f"{out}:sft.alpha8-dropout0.1"], margin=0.1)
     assert not named["stated"] and [entry["margin"]["margin"] for entry in named["exploratory"]] == [0.1]
-    assert render_terminal(named).split("\n")[2] == "Exploratory: not stated beforehand"
+    text = render_terminal(named)
+    assert text.split("\n")[2] == "Exploratory: not stated beforehand"
+    # Only what compare.json holds is said to be there.
+    write_file(out / "compare.json", canonical_json(plain))
+    assert [("compare.json holds" in render_terminal(one)) for one in (plain, asked, named)] == [True, False, False]
+    assert compare_runs([str(out)]) == plain
+    with pytest.raises(StudyError, match=re.escape(f"{out}: of several studies name the models, as {out}:MODEL; it")):
+        compare_runs([str(out), str(out)])
 
 
 def test_seen_rows_come_from_the_studys_record(tmp_path: Path) -> None:
@@ -176,6 +184,14 @@ def test_what_was_not_made_is_not_among_what_there_is(tmp_path: Path) -> None:
         locate(f"{out}:dpo@1")
     with pytest.raises(MissingDataError, match=re.escape("it has sft@0, sft@1, dpo@0; not made: dpo@1 (pairs@1")):
         locate(f"{out}:other")
+
+
+def test_an_unknown_metric_is_named_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(HEAD + GRID + EVALUATE.replace("exact_match", "exact_mach"), encoding="utf-8")
+    with pytest.raises(
+        StudyError, match=r"evaluate\.metrics: metric 'exact_mach' is unknown; did you mean exact_match"
+    ):
+        metrics_of(load_study(tmp_path / "s.yaml"))
 
 
 def test_a_margin_in_points_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from sightline.runner.judges import judge_families
 from sightline.runner.judging import (
     Part,
     audit,
+    forget_others,
     judge_model,
     local_identity,
     open_judge,
@@ -122,6 +123,33 @@ def test_a_dead_judge_leaves_no_score(tmp_path: Path, server: JudgeServer):
     with opened(tmp_path, **settings) as judge, pytest.raises(retries.ServerDownError, match="unauthorised"):
         judge_model("base", judge, [part_of("base")], out=tmp_path, display=QUIET)
     assert not (tmp_path / "scores").exists() and not (tmp_path / "judges/judge/record.json").exists()
+
+
+def test_a_judge_that_dies_between_two_models_leaves_what_it_said_and_no_score(tmp_path: Path):
+    settings: dict[str, Any] = {"kind": "medical", "model": "judge", "tries": 1}
+    with (
+        serve_judge(JudgeServer(judge=opinion)) as server,
+        opened(tmp_path, **settings, server=server.address) as judge,
+    ):
+        judge_model("base", judge, [part_of("base")], out=tmp_path, display=QUIET)
+    few = dataclasses.replace(part_of("tuned"), answers=part_of("tuned").answers[:3])
+    with opened(tmp_path, **settings, server=server.address) as judge:
+        judge.responder.has_answered = True  # pyright: ignore[reportAttributeAccessIssue]
+        with pytest.raises(retries.ServerDownError, match="not be reached by any of 3 calls"):
+            judge_model("tuned", judge, [few], out=tmp_path, display=QUIET)
+    assert [path.name for path in (tmp_path / "scores").iterdir()] == ["base"]
+    assert list(json.loads((tmp_path / "judges/judge/record.json").read_text())["models"]) == ["base"]
+
+
+def test_an_unreadable_reply_is_quoted_in_the_record(tmp_path: Path, server: JudgeServer):
+    server.judge = lambda body: "I would rather not say. " * 50
+    settings: dict[str, Any] = {"kind": "medical", "server": server.address, "model": "judge", "reasks": 0}
+    with opened(tmp_path, **settings) as judge:
+        judge_model("base", judge, [part_of("base")], out=tmp_path, display=QUIET)
+        path = tmp_path / "judges/judge/record.json"
+        assert json.loads(path.read_text())["unreadable_reply"] == ("I would rather not say. " * 50)[:200]
+        forget_others(judge, ["base"])
+    assert "unreadable_reply" not in json.loads(path.read_text())
 
 
 def test_a_pairwise_judge_compares_with_another_model_s_answers(tmp_path: Path, server: JudgeServer):

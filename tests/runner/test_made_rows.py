@@ -11,7 +11,7 @@ from sightline.data.mixing import draw_rows
 from sightline.errors import DataError
 from sightline.records import Sample
 from sightline.runner.check import StudyCheck
-from sightline.runner.made_data import notes_of_findings
+from sightline.runner.made_data import _of_answers, _origin, notes_of_findings
 from sightline.runner.made_rows import look_at_made
 from sightline.runner.make import Shelf
 from sightline.runner.prepare import prepare
@@ -79,3 +79,17 @@ def test_questions_are_drawn_by_the_seed_of_the_run(tmp_path: Path) -> None:
     asked = [asked_about(prepared, dataclasses.replace(run, seed=seed)) for seed in (None, 0, 1)]
     assert asked[0] == asked[1] == draw_rows(everything, 9, 0) != list(everything[:9])
     assert asked[2] == draw_rows(everything, 9, 1) != asked[1]
+
+
+def test_what_stands_in_may_be_longer_than_a_row(tmp_path: Path) -> None:
+    found = [finding.name for finding in StudyCheck(shelf_of(tmp_path, "steps.dpo.row_tokens=84").prepared.study)]
+    assert "rows-to-be-made" in found and "prefix-sharing" not in found
+
+
+def test_a_set_is_made_again_of_the_same_answers_where_its_learner_takes_longer_rows(tmp_path: Path) -> None:
+    origins = []
+    for row_tokens in (300, 400):
+        shelf = shelf_of(tmp_path, f"steps.dpo.row_tokens={row_tokens}")
+        [run] = [run for run in shelf.prepared.plan.runs if run.name == "pairs"]
+        origins.append(_origin(run, shelf))
+    assert origins[0] != origins[1] and _of_answers(origins[0]) == _of_answers(origins[1])

@@ -103,3 +103,17 @@ def test_other_questions_are_asked_anew_of_the_same_models(study_file: Path, fin
     assert ended.code == 0 and "sft: finished earlier" in ended.err and "sft: answers: 20 answers" in ended.err
     assert contents(copy, ["models/*/*"]) == contents(finished, ["models/*/*"])
     assert all(len(text.splitlines()) == 20 for text in contents(copy, ["answers/*.jsonl"]).values())
+
+
+BOTH_SETS = (
+    *("--set", "evaluate.on=[data.test, data.train]"),
+    *("--set", "accept.same-row-in-train-and-test=a test of what is left behind"),
+)
+
+
+def test_a_set_that_is_no_longer_asked_leaves_nothing_behind(study_file: Path, finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    both = sightline_command("run", study_file, "--out", copy, *BOTH_SETS)
+    assert both.code == 0 and contents(copy, ["compare.json"]) != contents(finished, ["compare.json"]), both.err
+    run_study_file(study_file, "--out", copy)
+    assert contents(copy, MADE) == contents(finished, MADE)

@@ -96,6 +96,22 @@ def test_a_changed_answer_gives_its_scores_away(copy: Path):
     assert row["sample_id"] in next(one.place for one in found.found if one.file.startswith("scores/"))
 
 
+def test_a_wrong_answer_in_place_of_another_is_named_with_its_sample(copy: Path):
+    rows = read_jsonl(copy / "answers" / "sft.jsonl")
+    scores = read_jsonl(copy / "scores" / "sft" / "exact_match.jsonl")
+    at = next(at for at, score in enumerate(scores) if score["value"] == 0.0)
+    (wrong,) = (row for row in rows if row["sample_id"] == scores[at]["sample_id"])
+    wrong["text"] = "nothing of the kind"
+    write_file(copy / "answers" / "sft.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    found = verify_report(copy)
+    (place,) = [one.place for one in found.found if one.file == "scores/sft/exact_match.jsonl"]
+    assert wrong["sample_id"] in place
+    ((_, _, _, again),) = _found(found, "scores/sft/exact_match.jsonl")
+    assert json.loads(again) == {"parsed": "nothing of kind"}
+    told = CliRunner().invoke(app, ["report", str(copy), "--no-figures", "--no-images"])
+    assert told.exit_code == 0 and told.stderr == "answers/sft.jsonl is not what the run wrote; see --verify\n"
+
+
 def test_a_changed_score_gives_the_comparison_away(copy: Path):
     path = copy / "scores" / "base" / "exact_match.jsonl"
     _first_row(path, lambda row: row.update(value=1.0 - row["value"]))
@@ -170,6 +186,7 @@ def test_a_changed_number_of_a_table_the_page_or_a_figure_is_named(drawn: Path, 
     assert _found(found, "tables/results.csv") == [(cells[0], cells[3], "0.999", held)]
     ((_, _, stored, again),) = _found(found, "report.html")
     assert "25 questions" in stored and "24 questions" in again
+    assert not {"<", ">"} & {*stored, *again}, "what a reader sees, without the page's markup"
     assert {one.file for one in found.found} == {
         *("tables/results.csv", "report.html", "figures/stated.svg", "report.md")
     }

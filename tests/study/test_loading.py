@@ -159,6 +159,31 @@ def test_what_a_step_leaves_unsaid_of_an_adapter_that_it_goes_on_with_is_taken_o
     assert study_of(resolved_yaml(study)).steps == study.steps
 
 
+MEAN = "m: {method: average, from: [a, b]}"
+
+
+@pytest.mark.parametrize(
+    ("parents", "rank", "dropout"),
+    [
+        # One shape: the ranks add up, and what all agree on stays.
+        (f"a: {{lora: {{rank: 8, dropout: 0.1}}}}\nb: {{lora: {{rank: 4, dropout: 0.1}}}}\n{MEAN}", 12, 0.1),
+        (f"a: {{lora: {{rank: 8, dropout: 0.1}}}}\nb: {{lora: {{rank: 4, dropout: 0.2}}}}\n{MEAN}", 12, 0.0),
+        # Nobody knows before they are made: nothing is taken over.
+        (f"a: {{lora: {{rank: 8, targets: q_proj}}}}\nb: {{lora: {{rank: 4, targets: v_proj}}}}\n{MEAN}", 16, 0.05),
+        ("a: {grid: {lora.rank: [4, 8]}}\nm: {method: choose, from: a, on: data.validation, by: nll}", 16, 0.05),
+    ],
+)
+def test_what_is_known_of_a_mean_or_a_choice_is_taken_over_and_no_more(study_of, parents, rank, dropout):
+    lora = study_of(steps(f"{parents}\nnext: {{from: m}}")).steps["next"].lora
+    assert (lora.rank, lora.dropout) == (rank, dropout)
+
+
+def test_a_smoke_test_takes_over_what_it_changes_itself(study_of):
+    text = steps("sft: {lora: {rank: 8}}\ndpo: {method: dpo, from: sft}") + "smoke: {steps.sft.lora.rank: 4}\n"
+    made = study_of(text, smoke=True).steps
+    assert (made["sft"].lora.rank, made["dpo"].lora.rank) == (4, 4)
+
+
 @pytest.mark.parametrize(
     ("more", "place"),
     [

@@ -267,3 +267,13 @@ def test_the_words(name: str) -> None:
     assert "Contradictions: " in text and "What it can and cannot show" in text and text.isascii() is False
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert audit_table(TABLES / f"{name}.csv", sd=20.0) == found
+
+
+def test_one_row_with_a_spread_leaves_the_others_their_p(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("model,n,accuracy\na,500,75.2\nb,500,79.4\nc,500,75.6 ± 0.4\n", encoding="utf-8")
+    found = audit_table(table)
+    assert [entry["model"] for entry in found["comparisons"]] == ["b"]
+    assert found["comparisons"][0]["counts"] == {"model": [397, 397], "against": [376, 376]}
+    assert found["reading"][0] == "accuracy: a share of the questions, in percent"
+    assert "c (line 4), accuracy 75.6 ± 0.4: an average printed with ±" in found["reading"][1]

@@ -78,6 +78,20 @@ def test_parts_have_sizes_of_their_own_and_averages_are_no_shares(read: Read) ->
     assert one_run.kind == "rate"
 
 
+def test_a_row_with_a_spread_takes_nothing_from_the_others(read: Read) -> None:
+    table = read("model,n,accuracy\na,500,75.2\nb,500,79.4\nc,500,75.6 ± 0.4\n")
+    assert (table.columns[0].kind, table.columns[0].has_spread) == ("rate", False)
+    assert figures(table, "accuracy") == [(752, 1, 0.752), (794, 1, 0.794), (756, 1, 75.6)]
+    assert [total_of(row, row.cells["accuracy"]) for row in table.rows] == [500, 500, None]
+
+
+def test_whole_numbers_of_right_answers_are_counts(read: Read) -> None:
+    assert read("model,n,correct\na,200,157\nb,200,164\n").columns[0].kind == "count"
+    assert read("model,n,correct\na,200,57\nb,200,64\n").columns[0].kind == "mean"  # may be percent
+    assert read("model,n,correct\na,100,157\nb,100,164\n").columns[0].kind == "mean"  # more than there are
+    assert read("model,correct\na,157\nb,164\n").columns[0].kind == "mean"
+
+
 def test_units_are_told_apart(read: Read) -> None:
     table = read(
         "model,n,tp,num_right,em,correct rate,hits [count],confidence,f1 [mean],valid,ok_rate [of valid]\n"

@@ -208,6 +208,10 @@ def test_what_was_drawn_and_not_labelled_stops_the_correction(make_samples: Make
     for entry in found_by_kind(unsure, [], study.answered)["model"]:
         assert entry["value"] is entry["interval"] is None and not entry["headline"]
         assert entry["reason"] == "5 of 40 drawn questions lack a label, and may be unlike the others"
+    # Of a model that is compared with none, reviewers are shown nothing.
+    alone = dataclasses.replace(study.answered, pairs=[("sft", "other", "d", "plain")])
+    reasons = {entry["model"]: entry["reason"] for entry in found_by_kind(unsure, [], alone)["model"]}
+    assert reasons["base"] == "base is not among the models reviewed" and reasons["sft"].startswith("5 of 40 drawn")
     # A model trained anew gives other answers; those it still gives are no random part of them.
     changed = dict(study.answered.texts)
     changed["sft", "d", "plain"] = {f"q{n:03d}": f"sft{n}" if n < 20 else f"new{n}" for n in range(60)}

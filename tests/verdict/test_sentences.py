@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sightline.verdict.sentences import amount, probability, render_terminal, say
+from sightline.verdict.sentences import amount, probability, render_terminal, say, short_reason
 
 
 def entry_of(**changes: Any) -> dict[str, Any]:
@@ -91,15 +91,36 @@ def test_losses_are_in_nats_and_say_which_way_is_better() -> None:
 
 
 def test_borderline_by_invalid_answers() -> None:
-    rules = {"left_out": {"difference": 0.004, "interval": [-0.02, 0.028]}, "bounds": [-0.011, 0.0672]}
+    rules = {"left_out": {"difference": 0.004, "interval": [-0.02, 0.028]}, "bounds": [-0.011, 0.0672], "num_left": 9}
     reason = "depends on how invalid answers are counted"
     assert said(verdict="borderline", reason=reason, by_rule=rules) == (
         "borderline: depends on how invalid answers are counted: counted wrong +6.7 points (95% CI +3.8 to +9.6), "
         "left out +0.4 points (95% CI -2.0 to +2.8); between -1.1 and +6.7 points whatever they had been; "
         "invalid answers: sft 12, base 44; 2,248 questions on 315 images; fixed 261, broke 110."
     )
-    nothing = said(verdict="borderline", reason=reason, by_rule={"left_out": None, "bounds": None})
+    none = {"left_out": None, "bounds": None, "num_left": 0, "left_out_reason": "nothing scored"}
+    nothing = said(verdict="borderline", reason=reason, by_rule=none)
     assert "no question is left without them; invalid answers" in nothing
+    few = none | {"num_left": 4, "left_out_reason": "G < 5: the questions are about 4 images only"}
+    assert (
+        "without them 4 questions are left, on which nothing can be said (G < 5: the questions are about 4 images "
+        "only); invalid answers"
+    ) in said(verdict="borderline", reason=reason, by_rule=few)
+
+
+def test_a_borderline_in_a_table_has_its_reason_in_few_words() -> None:
+    tests = {"verdict": "borderline", "reason": "the two tests disagree", "p_check_method": "label-swap"}
+    tests |= {"p_adjusted": 0.0004, "p_check_adjusted": 0.0625}
+    said = "the two tests disagree: adjusted p < .001, by the label-swap check = .062"
+    # 2^5 ways to swap five images, the observed one and its mirror as far from 0 as any: 2 / 32; of six, 2 / 64.
+    few = short_reason(entry_of(**tests, num_images=5, num_groups=5), alpha=0.05)
+    assert few == f"{said} on 5 images, and that check needs 6 at the least"
+    assert short_reason(entry_of(**tests, num_images=6, num_groups=6), alpha=0.05) == said
+    invalid = entry_of(verdict="borderline", reason="depends on how invalid answers are counted")
+    assert short_reason(invalid, alpha=0.05) == "depends on how invalid answers are counted: sft 12, base 44"
+    undefined = {"verdict": "cannot decide", "reason": "undefined value", "detail": "it divides by zero"}
+    assert short_reason(entry_of(**undefined), alpha=0.05) == "undefined value: it divides by zero"
+    assert short_reason(entry_of(verdict="improved"), alpha=0.05) == ""
 
 
 def test_borderline_by_tests_that_disagree() -> None:

@@ -111,10 +111,51 @@ def test_an_unparsed_answer_is_no_yes_and_must_not_decide(compare: Compare) -> N
     sft = ["unparsed" if n % 10 == 0 else right for n, right in enumerate(BASE)]
     (apart,) = compared(compare, sft)["yes_no"]
     components = {entry["metric"]: entry for entry in apart["components"]}
-    unread_hits = sum(BASE[n] == 1 for n in range(0, 200, 10))
-    assert components["recall"]["difference"] == pytest.approx(-unread_hits / 200)
+    # Of 40 unread, 20 to yes-questions of which 19 were hits, and 20 to no-questions of which 8 were false alarms.
+    assert (sum(BASE[:200:10]), sum(BASE[200::10])) == (19, 12)
+    assert components["recall"]["difference"] == pytest.approx(-19 / 200)
     assert components["recall"]["verdict"] == "borderline"
-    assert components["specificity"]["difference"] > 0
+    assert components["specificity"]["difference"] == pytest.approx(-12 / 200)
+    assert components["yes_ratio"]["difference"] == pytest.approx((-19 - 8) / 400)
+
+
+def test_unread_answers_are_no_right_no_and_leave_no_d_prime(compare: Compare) -> None:
+    # Six of 12 no-questions rightly refused, then 12 of all 16 unread: no no was said, and none may be counted.
+    references = ["yes"] * 4 + ["no"] * 12
+    values = {"base": [1] * 4 + [1] * 6 + [0] * 6, "sft": [1] * 4 + ["unparsed"] * 12}
+    apart = compare(values, images=range(16), metric=POPE, answers=references)["yes_no"][0]
+    components = {entry["metric"]: entry for entry in apart["components"]}
+    assert components["specificity"]["difference"] == pytest.approx(-0.5)
+    assert components["yes_ratio"]["difference"] == pytest.approx(4 / 16 - 10 / 16)
+    for name in ("d_prime", "criterion"):
+        assert (components[name]["difference"], components[name]["reason"]) == (None, "unread answers > 5%")
+    assert (
+        "sensitivity d' and criterion c cannot decide (unread answers > 5%: 12 of 16 answers by sft and 0 of 16 "
+        "answers by base say neither yes nor no)"
+    ) in apart["sentence"]
+
+
+def test_no_trade_off_is_claimed_without_d_prime(compare: Compare) -> None:
+    sft: list[Any] = answers(hits=120, misses=58, false_yes=10, right_no=190)
+    sft[120:120] = ["unparsed"] * 22  # of 400: too many for d'
+    (entry,) = compared(compare, sft)["stated"]
+    assert entry["verdict"] != "trade-off" and "Its parts moved oppositely: fewer false yes" in entry["sentence"]
+
+
+def test_a_few_unread_answers_are_wrong_in_d_prime_on_both_sides(compare: Compare) -> None:
+    sft = ["unparsed", *BASE[1:-1], "unparsed"]  # a hit and a right no
+    components = {entry["metric"]: entry for entry in compared(compare, sft)["yes_no"][0]["components"]}
+    z = stats.norm.ppf
+    before, after = z(190.5 / 201) - z(80.5 / 201), z(189.5 / 201) - z(81.5 / 201)
+    assert components["d_prime"]["difference"] == pytest.approx(after - before)
+
+
+def test_a_set_without_a_false_yes_left_has_its_difference(compare: Compare) -> None:
+    references = ["yes", "no"] * 12
+    values = {"base": [1, 0] * 12, "sft": [1, 1] * 12}
+    apart = compare(values, images=[n // 2 for n in range(24)], metric=POPE, answers=references)["yes_no"][0]
+    assert "specificity cannot decide (no interval: +100.0 points" in apart["sentence"]
+    assert "recall cannot decide (no variation: both models have the same value" in apart["sentence"]
 
 
 def test_open_questions_and_sets_without_a_no_are_not_taken_apart(compare: Compare) -> None:

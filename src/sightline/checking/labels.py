@@ -148,7 +148,12 @@ def _cut_in_training(data: str, samples: Sequence[Sample], cut: Sequence[int]) -
 
 
 def check_room(
-    data: str, samples: Sequence[Sample], num_tokens: Sequence[int], max_new_tokens: int
+    data: str,
+    samples: Sequence[Sample],
+    num_tokens: Sequence[int],
+    max_new_tokens: int,
+    *,
+    key: str = "evaluate.max_new_tokens",
 ) -> Iterator[Finding]:
     """Find reference answers that are longer than what a model may answer.
 
@@ -157,6 +162,7 @@ def check_room(
         samples: its rows.
         num_tokens: of each reference answer, its end included.
         max_new_tokens: the longest answer.
+        key: of the study, which says so.
     """
     cut = [(sample, length) for sample, length in zip(samples, num_tokens, strict=True) if length > max_new_tokens]
     if not cut:
@@ -169,7 +175,7 @@ def check_room(
         message=f"{data}: {len(cut)} of {len(samples)} reference answers are longer than max_new_tokens "
         f"({max_new_tokens}), the longest {max(length for _, length in cut)} tokens, for example "
         f"{row_name(sample)}: no model can give them whole, and what is scored is a fragment",
-        remedy=f"set evaluate.max_new_tokens: {max(length for _, length in cut)}",
+        remedy=f"set {key}: {max(length for _, length in cut)}",
         evidence={"rows": [row_name(s) for s, _ in cut[:NUM_EXAMPLES]], "num_rows": len(cut)},
     )
 

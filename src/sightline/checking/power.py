@@ -14,28 +14,40 @@ CHANGED = 0.2
 """Share of questions on which two models of a study differ, for planning; 10 to 30% is usual."""
 
 
-def check_enough(data: str, samples: Sequence[Sample], *, least: int, by: str = "") -> Iterator[Finding]:
+def check_enough(
+    data: str, samples: Sequence[Sample], *, least: int, decisive: int = 0, by: str = ""
+) -> Iterator[Finding]:
     """Find a test set with too few pictures for any verdict.
 
     Args:
         data: the test set.
         samples: the questions.
         least: the fewest groups of questions, none of which shares a picture with another, that a verdict is given on.
+        decisive: the fewest on which a difference can be called real in as many comparisons as are planned.
         by: the metric, where it does not count every question.
     """
     num_images, num_groups = count_images(samples)
-    if num_groups >= least:
+    if num_groups >= max(least, decisive):
         return
     name, _, split = data.rpartition(".")
     independent = "images" if num_groups == num_images else "independent groups"
+    follows = f"with fewer than {least} {independent} there is no interval and no verdict"
+    if num_groups >= least:
+        follows = (
+            f"with fewer than {decisive} {independent} no difference can be called real in the planned comparisons"
+        )
     yield Finding(
         name="few-test-images",
         severity="warning",
         message=f"{data}: {f'by {by}, ' if by else ''}{len(samples):,} questions are about "
-        f"{about_images(num_images, num_groups)}; with fewer than {least} {independent} there is no interval and no "
-        "verdict, whatever the models answer",
+        f"{about_images(num_images, num_groups)}; {follows}, whatever the models answer",
         remedy=f"raise the share of {split} in data.{name}.split, or add pictures" if name else "add pictures",
-        evidence={"num_questions": len(samples), "num_images": num_images, "num_groups": num_groups, "least": least},
+        evidence={
+            "num_questions": len(samples),
+            "num_images": num_images,
+            "num_groups": num_groups,
+            "least": max(least, decisive),
+        },
     )
 
 
@@ -68,12 +80,15 @@ def check_detectable(
     low = math.sqrt(CHANGED / len(samples))
     high = math.sqrt(CHANGED * sum(count**2 for count in per_group.values())) / len(samples)
     least, most = (100 * detectable(error, num_groups - 1, alpha) for error in (low, high))
+    hopeless = least > 100 * CHANGED
     yield Finding(
         name="detectable-difference",
-        severity="note",
+        severity="warning" if hopeless else "note",
         message=f"{data}: by {by}, {len(samples):,} questions on {about_images(num_images, num_groups)} can detect a "
         f"difference of {least:.1f} points or more (80% power, planned comparisons: {num_comparisons}, models "
-        f"differing on {CHANGED:.0%} of the questions), of {most:.1f} points if questions {what} answer alike",
+        f"differing on {CHANGED:.0%} of the questions), of {most:.1f} points if questions {what} answer alike"
+        + (". Such models cannot be that far apart, so this test set shows nothing" if hopeless else ""),
+        remedy="ask about more images" if hopeless else "",
         evidence={
             "points": least,
             "points_if_alike": most,

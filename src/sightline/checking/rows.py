@@ -182,13 +182,16 @@ def check_answer_types(data: str, samples: Sequence[Sample]) -> Iterator[Finding
         )
 
 
-def check_problems(problems: Sequence[Problem], *, num_rows: int, skipped: bool) -> Iterator[Finding]:
+def check_problems(
+    problems: Sequence[Problem], *, num_rows: int, skipped: bool, are_samples: bool = False
+) -> Iterator[Finding]:
     """Report rows that cannot be used; those with another number of placeholders than pictures by a name of their own.
 
     Args:
         problems: of all sources, repaired ones included.
         num_rows: rows read.
         skipped: whether the study goes on without such rows (`on_bad_row: skip`).
+        are_samples: whether samples are counted, of which a file's row can hold several.
     """
     faults = [problem for problem in problems if not problem.repaired]
     misplaced = [problem for problem in faults if problem.kind == "image-count"]
@@ -203,7 +206,7 @@ def check_problems(problems: Sequence[Problem], *, num_rows: int, skipped: bool)
     }
     for name, (found, what, remedy) in told.items():
         if found:
-            rows = {(problem.file, problem.row) for problem in found}
+            rows = {(problem.file, problem.row, problem.id if are_samples else "") for problem in found}
             yield Finding(
                 name=name,
                 severity="warning" if skipped else "fault",

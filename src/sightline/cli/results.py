@@ -114,7 +114,11 @@ def report(
     if not verify:
         from sightline.report.build import build_report
         from sightline.runner.compare import use_new_reviews
+        from sightline.runner.verify_data import changed_answers
 
+        if changed := changed_answers(directory):
+            are = "is" if len(changed) == 1 else "are"
+            print(f"{', '.join(changed)} {are} not what the run wrote; see --verify", file=sys.stderr)
         if use_new_reviews(directory):
             print("compared again, with the judgements in reviews/", file=sys.stderr)
         path = build_report(directory, with_images=images, with_figures=figures)

@@ -6,12 +6,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sightline.cli.app import AsJson, Figures, Overrides, StudyFile, app, missing_extra, print_json
 from sightline.errors import SightlineError, StudyError
+
+if TYPE_CHECKING:
+    from sightline.study import Study
 
 
 @app.command()
@@ -25,15 +28,17 @@ def init(
     from sightline.data.first_study import choose_shares, study_text
     from sightline.data.guess import guess_columns
     from sightline.storage import write_file
-    from sightline.verdict.pairs import MIN_GROUPS
+    from sightline.verdict.power import groups_needed
 
     if out.exists():
         raise StudyError(f"{out} exists; give another --out, or remove it")
     guess = guess_columns(data, images)
     for number, row in enumerate(guess.preview, start=1):
         print(f"row {number}: " + "; ".join(f"{key} = {value}" for key, value in row.items()))
-    shares, remark = choose_shares(guess.num_pictures, MIN_GROUPS)
-    name = out.resolve().parent.name or "study"
+    counted = (guess.num_patients, "patients") if guess.patient else (guess.num_pictures, "pictures")
+    shares, remark = choose_shares(counted[0], groups_needed(num_comparisons=2), counted[1])
+    # Named after its file, so that two studies of one folder have directories of their own.
+    name = out.stem if out.stem != "study" else out.resolve().parent.name or out.stem
     write_file(out, study_text(guess, name=name, folder=out.parent, shares=shares, remark=remark, base=base))
     if remark:
         print(f"warning: {remark}")
@@ -81,6 +86,8 @@ def run(
     # A study's own directory is carried on where it lies.
     own = study if study.is_dir() and not smoke else None
     folder = out or own or Path("studies") / loaded.name
+    if out is None and own is None:
+        _refuse_anothers(folder, loaded)
     display = Display(quiet=as_json) if as_json else None
     report = run_study(loaded, folder, until=until, with_figures=figures, display=display)
     if int(os.environ.get("RANK", "0")) > 0:
@@ -90,6 +97,24 @@ def run(
         print_json({"report": str(report), "compare": json.loads(compare.read_text()) if compare.exists() else None})
     else:
         print(report)
+
+
+def _refuse_anothers(folder: Path, study: Study) -> None:
+    """Stop before a study takes the directory of another one that happens to have its name.
+
+    Raises:
+        StudyError: what lies there was made of other data.
+    """
+    from sightline.study import load_study, source_location
+
+    if not (folder / "study.yaml").exists():
+        return
+    there = load_study(folder / "study.yaml")
+    theirs, ours = ({source_location(one, data) for data in one.data.values() if data.source} for one in (there, study))
+    if theirs and ours and theirs.isdisjoint(ours):
+        raise StudyError(
+            f"{folder} holds another study, of {', '.join(sorted(theirs))}; give this one another `name`, or an --out"
+        )
 
 
 @app.command()

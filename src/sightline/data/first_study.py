@@ -25,12 +25,13 @@ _KNOWN: Mapping[str, str] = {
 """Our name of a field to the column that need not be named."""
 
 
-def choose_shares(num_pictures: int, least: int) -> tuple[dict[str, float], str]:
+def choose_shares(num_pictures: int, least: int, what: str = "pictures") -> tuple[dict[str, float], str]:
     """Divide a set so that its test pictures are enough for a verdict, as far as there are enough.
 
     Args:
-        num_pictures: of the whole set.
-        least: the fewest pictures (groups of questions) that a verdict is possible on.
+        num_pictures: of the whole set, or patients.
+        least: the fewest (groups of questions) that a verdict is possible on.
+        what: is counted.
 
     Returns:
         shares by split, and what must be said about them; "" where nothing must.
@@ -38,17 +39,17 @@ def choose_shares(num_pictures: int, least: int) -> tuple[dict[str, float], str]
     wanted = least + 1  # a split by picture goes by rows, and can be one picture short
     if num_pictures * SHARES["test"] >= wanted:
         return dict(SHARES), ""
-    few = f"{num_pictures} pictures are few. With fewer than {least} to test on, no verdict is possible"
+    few = f"{num_pictures} {what} are few. With fewer than {least} to test on, no difference can be called real"
     if num_pictures < 2 * wanted:
         return {"train": 0.5, "test": 0.5}, (
-            f"{few}, so half of them are held back for that, without a validation split; add pictures, {2 * wanted} at "
+            f"{few}, so half of them are held back for that, without a validation split; add {what}, {2 * wanted} at "
             "least"
         )
     test = math.ceil(100 * wanted / num_pictures) / 100
     validation = SHARES["validation"]
     return {"train": round(1 - validation - test, 2), "validation": validation, "test": test}, (
-        f"{few}, so {test:.0%} of them are held back for that; add pictures: with {math.ceil(wanted / SHARES['test'])} "
-        f"or more, {SHARES['test']:.0%} are enough"
+        f"{few}, so {test:.0%} of them are held back for that; add {what}: with {math.ceil(wanted / SHARES['test'])} "
+        f"or more, {SHARES['test']:.0%} give {wanted} to test on"
     )
 
 
@@ -76,7 +77,8 @@ def study_text(
     """
     study = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_") or "study"
     data = re.sub(r"[^a-z0-9]+", "_", guess.file.stem.lower()).strip("_") or "mine"
-    split = _yaml({**shares, "by": "image"})
+    split = _yaml({**shares, "by": guess.patient or "image"})
+    kept = f"By {guess.patient}: nobody's pictures are" if guess.patient else "By image: no picture is"
     write = _preferences if guess.is_preferences else _answers
     return f"""\
 # {guess.num_rows:,} rows about {guess.num_pictures:,} pictures.
@@ -92,7 +94,7 @@ data:
     # Guessed; correct it if a column is something else:
 {_reasons(guess)}
     columns: {_yaml(_columns(guess.columns))}
-    # By image: no picture is in two parts, or the test would show what was memorised.
+    # {kept} in two parts, or the test would show what was memorised.
 {f"    # {remark}{chr(10)}" if remark else ""}    split: {split}
 {write(guess, data, split, folder)}"""
 
@@ -125,7 +127,8 @@ def _preferences(guess: Guess, data: str, split: str, folder: Path) -> str:
     columns = {"question": guess.columns["prompt"], "answer": guess.columns["chosen"]}
     columns |= {key: guess.columns[key] for key in ("image", "id", "tags") if key in guess.columns}
     return f"""\
-  # The same rows to be asked, with the chosen answers as references; cut alike, so its test pictures are not learnt.
+  # The same rows to be asked, with the chosen answers as references; cut alike, so its test pictures are not learnt
+  # (as long as no row is left out; check says so).
   {asked}:
     source: {_yaml(_from(folder, guess.file))}
     images: {_yaml(_from(folder, guess.images))}

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from sightline.records import PreferencePair, Sample
 
+GROUPED_BY = "grouped_by"
+"""The tag that names another one, such as the patient, by which a split kept rows together."""
+
 
 def picture_groups(samples: Sequence[Sample | PreferencePair], tag: str | None = None) -> list[str]:
     """Name each sample's group; splits keep groups whole, and statistics take them for the independent units.
@@ -15,7 +18,8 @@ def picture_groups(samples: Sequence[Sample | PreferencePair], tag: str | None =
 
     Args:
         samples: in any order; the names do not depend on it.
-        tag: one whose value connects samples as a picture does, such as the patient.
+        tag: one whose value connects samples as a picture does, such as the patient; by default the one by which a
+            split kept a sample together (`GROUPED_BY`), if it was split so.
 
     Returns:
         the smallest picture hash, or tag value, that a sample is connected with, or its row.
@@ -29,9 +33,9 @@ def picture_groups(samples: Sequence[Sample | PreferencePair], tag: str | None =
         return picture
 
     bonds = [[picture.sha256 for picture in sample.pictures] for sample in samples]
-    if tag is not None:
-        for names, sample in zip(bonds, samples, strict=True):
-            names.append(f"{tag}:{sample.tags[tag]}")
+    for names, sample in zip(bonds, samples, strict=True):
+        if own := tag or sample.tags.get(GROUPED_BY):
+            names.append(f"{own}:{sample.tags[own]}")
     for names in bonds:
         for name in names:
             first, second = sorted((find(names[0]), find(name)))
@@ -55,7 +59,8 @@ def about_images(num_images: int, num_groups: int) -> str:
 
     Args:
         num_images: distinct pictures.
-        num_groups: groups of questions that share no picture, which statistics take for independent.
+        num_groups: groups of questions that share no picture (nor patient, where a split went by that), which
+            statistics take for independent.
     """
     images = f"{num_images:,} image{'s'[: num_images != 1]}"
     groups = f"{num_groups:,} independent group{'s'[: num_groups != 1]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,9 @@ CHOSEN_HINT = re.compile(r"^chosen|^prefer", re.IGNORECASE)
 REJECTED_HINT = re.compile(r"^reject|^disprefer", re.IGNORECASE)
 """What the two answers of a preference table are called; content cannot tell which of them is the better one."""
 
+PATIENT_HINT = re.compile(r"patient|pa[cz]iente|subject|proband", re.IGNORECASE)
+"""What a column is called that says whose picture it is."""
+
 _NAME_WEIGHT = 0.3
 _LEAST_FIT = 0.25
 """Of a column that can be a question: two or three words, or a name that says so."""
@@ -53,6 +56,8 @@ class Guess:
         num_rows: rows in the file.
         num_pictures: different names of pictures in the file.
         has_yes_no: whether some answers are yes or no.
+        patient: the column that says whose picture it is, in every row; None where there is none.
+        num_patients: different values there.
     """
 
     file: Path
@@ -64,6 +69,8 @@ class Guess:
     num_rows: int
     num_pictures: int
     has_yes_no: bool
+    patient: str | None = None
+    num_patients: int = 0
 
     @property
     def is_preferences(self) -> bool:
@@ -130,6 +137,10 @@ def guess_columns(file: Path, images: Path) -> Guess:
         preview = tuple({name: _text(row, str(columns[name])) for name in shown_fields} for row in rows[:3])
         answer = str(columns.get("answer", ""))
         has_yes_no = any(_text(row, answer).strip(" .").casefold() in ("yes", "no") for row in rows)
+    patient = None if turns is not None else _guess_patient(every_row, table, taken=columns.values())
+    if patient is not None:
+        columns["tags"] = list(dict.fromkeys([*columns.get("tags", ()), patient]))
+        reasons.setdefault("tags", "a patient's pictures stay on one side of the split")
     return Guess(
         file=file,
         images=images,
@@ -140,7 +151,15 @@ def guess_columns(file: Path, images: Path) -> Guess:
         num_rows=len(every_row),
         num_pictures=len({_text(row, image) for row in every_row} - {""}),
         has_yes_no=has_yes_no,
+        patient=patient,
+        num_patients=len({_text(row, patient) for row in every_row}) if patient else 0,
     )
+
+
+def _guess_patient(rows: Sequence[Row], table: Table, *, taken: Collection[object]) -> str | None:
+    """Choose the column that says whose picture a row is about: by its name, and filled in every row."""
+    names = (name for name in table.columns if PATIENT_HINT.search(name) and name not in taken)
+    return next((name for name in names if all(_text(row, name) for row in rows)), None)
 
 
 def _text(row: Row, column: str) -> str:

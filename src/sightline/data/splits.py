@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from sightline.data.groups import picture_groups, row_group
+from sightline.data.groups import GROUPED_BY, picture_groups, row_group
 from sightline.errors import DataError
 from sightline.records import PreferencePair, Sample
 
@@ -85,7 +86,12 @@ def split_samples(
             f"split: {len(held)} {what} are too few to fill {', '.join(empty)} of {dict(shares)}; "
             "add data, or leave out a part"
         )
-    return {name: tuple(part) for name, part in parts.items()}
+    if by in ("image", "row"):
+        return {name: tuple(part) for name, part in parts.items()}
+    return {
+        name: tuple(dataclasses.replace(sample, tags={**sample.tags, GROUPED_BY: by}) for sample in part)
+        for name, part in parts.items()
+    }
 
 
 def _refuse_untagged(samples: Sequence[Sample | PreferencePair], tag: str) -> None:

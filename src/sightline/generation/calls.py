@@ -76,8 +76,8 @@ class Reply:
         num_prompt_tokens: as the server counted them; None where it did not.
         num_completion_tokens: likewise.
         num_tries: how often it was sent.
-        num_lost: tries whose reply never came whole, though the server may have made and billed one.
-        structured: whether the server was held to the schema.
+        num_lost: tries that were sent and whose reply never came whole, though the server may have billed one.
+        structured: whether the server was asked to hold to the schema; not every server does.
     """
 
     key: str

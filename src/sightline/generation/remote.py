@@ -19,7 +19,6 @@ from sightline.generation.keys import Key, read_key, refuse_secrets_in
 from sightline.generation.ledger import Ledger
 from sightline.generation.pace import Pace
 from sightline.generation.retries import (
-    LOST,
     Fault,
     Health,
     ServerDownError,
@@ -128,6 +127,7 @@ class RemoteEngine:
                         worker.cancel()
                     await asyncio.gather(*workers, return_exceptions=True)
                     await round.store_rest()
+                round.health.round_ended()
         return [replies[key] for key in keys]
 
     def _client(self) -> AsyncOpenAI:
@@ -254,7 +254,7 @@ class _Round:
             if self.engine.does_without(fault, arguments):
                 continue
             num_failed += 1
-            num_lost += fault.kind in LOST
+            num_lost += fault.is_lost
             self.health.try_failed(fault)
             if not fault.is_worth_another_try or num_failed >= self.engine.num_tries:
                 reason = f"{fault} (tries: {num_failed})"

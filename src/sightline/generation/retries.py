@@ -28,8 +28,10 @@ WORTH_ANOTHER_TRY: frozenset[FaultKind] = frozenset(
 )
 HOPELESS: frozenset[FaultKind] = frozenset(("quota", "unauthorised", "not there"))
 """What the next call would meet, too: the engine stops at the first."""
-LOST: frozenset[FaultKind] = frozenset(("timeout", "connection", "broken reply"))
-"""After these the server may have made a reply that never came."""
+LOST: frozenset[FaultKind] = frozenset(("timeout", "connection", "broken reply", "server error"))
+"""After these the server may have made a reply that never came, if what was asked had reached it."""
+NOT_CONNECTED = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol")
+"""httpx's names of what goes wrong before a request is sent."""
 
 QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "credits_exhausted")
 
@@ -62,11 +64,18 @@ class Fault:
         kind: decides what happens next.
         said: what was found, without the key.
         wait_seconds: how long the server asked to be left alone; None where it did not say.
+        was_sent: whether the request had left; no connection, and nobody can bill it.
     """
 
     kind: FaultKind
     said: str
     wait_seconds: float | None = None
+    was_sent: bool = True
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server may have made, and billed, a reply that never came."""
+        return self.was_sent and self.kind in LOST
 
     @property
     def is_worth_another_try(self) -> bool:
@@ -88,11 +97,14 @@ def fault_of(error: Exception, hide: Callable[[str], str]) -> Fault:
 
     if isinstance(error, BrokenReplyError):
         return Fault(kind="broken reply", said=hide(str(error))[:300])
+    # What broke stands in the cause; its text names hosts and ports, never headers.
+    cause = type(error.__cause__).__name__
+    was_sent = cause not in NOT_CONNECTED
     if isinstance(error, TimeoutError | APITimeoutError):
-        return Fault(kind="timeout", said="no reply in time")
+        return Fault(kind="timeout", said="no reply in time", was_sent=was_sent)
     if isinstance(error, APIConnectionError):
-        # What broke stands in the cause; its text names hosts and ports, never headers.
-        return Fault(kind="connection", said=hide(f"{type(error.__cause__).__name__}: {error.__cause__}")[:300])
+        said = hide(f"{cause}: {error.__cause__}")[:300]
+        return Fault(kind="connection", said=said, was_sent=was_sent)
     if not isinstance(error, APIStatusError):
         return Fault(kind="broken reply", said=hide(f"{type(error).__name__}: {error}")[:300])
     status, code = error.status_code, {str(error.code), str(error.type)}
@@ -173,11 +185,14 @@ class Health:
     clock: Callable[[], float] = time.monotonic
     _tries_in_a_row: int = field(default=0, init=False)
     _calls_in_a_row: int = field(default=0, init=False)
+    _last_unsent: Fault | None = field(default=None, init=False)
+    _was_reached: bool = field(default=False, init=False)
+    """Whether any call ended with something that had been sent."""
     _silent_since: float | None = field(default=None, init=False)
 
     def answered(self) -> None:
         """Take note of a reply."""
-        self.has_answered = True
+        self.has_answered = self._was_reached = True
         self._tries_in_a_row = self._calls_in_a_row = 0
         self._silent_since = None
 
@@ -214,8 +229,22 @@ class Health:
             ServerDownError: after `MAX_IN_A_ROW` of them without a reply in between.
         """
         self._calls_in_a_row += 1
+        if fault.was_sent:
+            self._was_reached = True
+        else:
+            self._last_unsent = fault
         if self._calls_in_a_row >= MAX_IN_A_ROW:
             raise self._down(f"{self._calls_in_a_row} calls failed in a row", fault)
+
+    def round_ended(self) -> None:
+        """Take note that all calls have ended.
+
+        Raises:
+            ServerDownError: no call could reach the server in the end, however few they were. (A row on which a living
+                server always times out is that row's fault.)
+        """
+        if self._last_unsent is not None and not self._was_reached:
+            raise self._down(f"it could not be reached by any of {self._calls_in_a_row} calls", self._last_unsent)
 
     def _down(self, why: str, fault: Fault) -> ServerDownError:
         return ServerDownError(

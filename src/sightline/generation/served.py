@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from sightline.generation.answering import Wording
-from sightline.generation.calls import Call, Reply, ReplyDecoding, Responder
+from sightline.generation.calls import Call, Reply, ReplyDecoding, Responder, without_thoughts
 from sightline.records import NO_ANSWER, Answer, Sample
 from sightline.trees.render import reword
 
@@ -56,7 +56,7 @@ def answer_by_calls(
             model=model,
             data=data,
             template=wording.name,
-            text=reply.text.strip(),
+            text=without_thoughts(reply.text),  # the ledger keeps every word
             finish_reason=NO_ANSWER if reply.outcome == "failed" else reply.finish_reason,
             num_tokens=reply.num_completion_tokens,
             reason=reply.reason if reply.outcome == "failed" else None,

@@ -125,7 +125,8 @@ def costs_table(files: StudyFiles) -> Table | None:
         title="What each model took",
         columns=columns(*titles),
         rows=tuple(rows),
-        note="Wall-clock time on the machine named below, loading included: a comparison within this study alone.",
+        note="Wall-clock time on the machine named below, loading and waiting for servers included: a comparison "
+        "within this study alone.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,4 +118,17 @@ def accepted_faults(files: StudyFiles) -> tuple[tuple[str, str], ...]:
 def notes(files: StudyFiles) -> tuple[str, ...]:
     """What the reader should know before believing a number, each once."""
     recorded = (files.run or {}).get("notes") or ()
-    return tuple(dict.fromkeys(str(note) for note in (*(files.compare.get("notes") or ()), *recorded)))
+    said = (*_about_tiny(files.study), *(files.compare.get("notes") or ()), *recorded)
+    return tuple(dict.fromkeys(map(str, said)))
+
+
+def _about_tiny(study: Mapping[str, Any]) -> Iterator[str]:
+    """Say that the model made for trying things out knows nothing of other people's data."""
+    data = study.get("data")
+    sets = data.values() if isinstance(data, Mapping) else ()
+    sources = [each.get("source") if isinstance(each, Mapping) else each for each in sets]
+    if study.get("base") == "builtin:tiny" and any(source not in (None, "builtin:phantom") for source in sources):
+        yield (
+            "builtin:tiny knows the words of builtin:phantom alone, and this study's data are others: it shows that "
+            "the study runs from end to end, and none of its numbers mean anything"
+        )

@@ -222,9 +222,11 @@ def seeds(files: StudyFiles) -> str:
     steps = files.study.get("steps")
     named = []
     for name, step in steps.items() if isinstance(steps, Mapping) else ():
-        if isinstance(step, Mapping) and (step.get("seeds") is not None or step.get("seed") is not None):
-            value = step.get("seeds") if step.get("seeds") is not None else [step["seed"]]
-            listed = value if isinstance(value, list) else [value]
+        if not isinstance(step, Mapping):
+            continue
+        value = step.get("seed") if step.get("seeds") in (None, []) else step["seeds"]
+        listed = value if isinstance(value, list) else [value]
+        if value is not None:
             named.append(f"{name}: {', '.join(map(str, listed))}")
     if "seed" in files.study:
         named.insert(0, str(files.study["seed"]))

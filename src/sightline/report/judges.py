@@ -131,17 +131,19 @@ def _facts(record: Row) -> Iterator[tuple[str, str]]:
     yield "decoding", _decoding(decoding)
     if record["has_schema"]:
         yield (
-            "held to a JSON schema",
+            "asked for a JSON schema",
             f"{count(record['num_held_to_schema'])} of {count(spent['num_answered'])} replies",
         )
     for argument, said in record["refused_by_server"].items():
         yield "refused by the server", f"{argument}: {said}"
+    if quoted := record.get("unreadable_reply"):
+        yield "a reply that could not be read", str(quoted)
     yield "calls", f"{count(spent['num_answered'])} answered, {count(spent['num_failed'])} failed for good"
     yield "tokens", _tokens(spent)
     if spent["cost"] is not None:
         yield "cost", rounded(spent["cost"], 4)
     if spent["num_possibly_billed_twice"]:
-        yield "possibly billed twice", f"{count(spent['num_possibly_billed_twice'])} calls"
+        yield "possibly billed twice", f"{count(spent['num_possibly_billed_twice'])} tries"
 
 
 def _decoding(decoding: Row) -> str:

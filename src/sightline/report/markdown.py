@@ -42,8 +42,8 @@ def _stated(files: StudyFiles, figures: Sequence[str]) -> Iterator[str]:
         yield ""
         yield f"**{text(view.verdict)}**: {text(view.sentence)}"
         yield ""
-        yield "; ".join(f"{text(label)} {text(value)}" for label, value in view.facts) + "."
-        yield ""
+        if view.facts:
+            yield from ("; ".join(f"{text(label)} {text(value)}" for label, value in view.facts) + ".", "")
         if view.people:
             yield from (f"With people's labels: {text(view.people)}", "")
         for alike in together(view.checkpoints):
@@ -144,11 +144,14 @@ def _exploratory(files: StudyFiles) -> Iterator[str]:
     yield ""
     known = [view for group in groups for view in group.views if view.strip]
     if known:
+        # One table holds all of them: a loss gets better or worse, and no question is fixed or broken by it.
+        moved = ("fixed", "broke") if all(group.won for group in groups) else ("better on", "worse on")
         yield from _table(
-            ("model", "against", "metric", "verdict", "difference", "interval", "p", "adjusted p", "fixed", "broke"),
+            ("model", "against", "metric", "verdict", "difference", "interval", "p", "adjusted p", *moved),
             (
                 (
-                    *(view.model, view.against, view.metric, view.verdict, f"{view.difference} {view.unit}"),
+                    *(view.model, view.against, view.metric, f"{view.verdict}: {view.why}".removesuffix(": ")),
+                    f"{view.difference} {view.unit}",
                     *(view.interval, view.p, view.p_adjusted, view.fixed, view.broke),
                 )
                 for view in known

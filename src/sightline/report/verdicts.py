@@ -14,7 +14,7 @@ from sightline.report.axes import Scale, scale_about_zero
 from sightline.report.metric_facts import metric_facts
 from sightline.report.reading import Row
 from sightline.report.wording import MINUS, MISSING, change, count, level, p_value, unit_name
-from sightline.verdict.sentences import beside, model_in_words
+from sightline.verdict.sentences import beside, model_in_words, short_reason
 
 _CHECKPOINT_MIDDLE = 14
 _HYPHEN_FOR_MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
@@ -44,6 +44,7 @@ class VerdictView:
         broke: the reverse.
         checkpoints: the single training runs behind the comparison, where there are several.
         people: what people's labels make of the difference, in a sentence; "" where there is no label of it.
+        why: of a borderline verdict, why, in few words for a table.
         place: which of compare.json's comparisons it is, the stated ones counted first; -1 for one that is none.
     """
 
@@ -66,6 +67,7 @@ class VerdictView:
     broke: str
     checkpoints: tuple[VerdictView, ...]
     people: str
+    why: str
     place: int
 
 
@@ -247,6 +249,7 @@ def _view(
     people: Mapping[tuple[str, ...], Row],
     wording: bool,
     confidence: str,
+    alpha: float,
     y: float,
     place: int = -1,
 ) -> VerdictView:
@@ -281,11 +284,13 @@ def _view(
                 people=people,
                 wording=wording,
                 confidence=confidence,
+                alpha=alpha,
                 y=_CHECKPOINT_MIDDLE,
             )
             for each in _checkpoints(question)
         ),
         people=str(people.get((*asked, question["metric"]), {}).get("sentence", "")),
+        why=short_reason(question, alpha=alpha) if verdict == "borderline" else "",
         place=place,
     )
 
@@ -315,7 +320,8 @@ def verdict_groups(
     metrics = {question["metric"]: metric_facts(compare, question["metric"]) for question in questions}
     several_wordings, several_data = has_several(compare, "template"), has_several(compare, "data")
     people = by_people(compare, "difference")
-    confidence = f"{level(1 - float(compare.get('alpha') or 0.05), 'rate').removesuffix('.0')}%"
+    alpha = float(compare.get("alpha") or 0.05)
+    confidence = f"{level(1 - alpha, 'rate').removesuffix('.0')}%"
     grouped: dict[tuple[Any, ...], list[Row]] = {}
     for question in questions:
         facts = metrics[question["metric"]]
@@ -339,6 +345,7 @@ def verdict_groups(
                 people=people,
                 wording=several_wordings,
                 confidence=confidence,
+                alpha=alpha,
                 y=y,
                 place=places.get(id(question), -1),
             )

@@ -46,7 +46,7 @@ from sightline.study import (
     source_location,
     study_sha256,
 )
-from sightline.study.names import MAKES_DATA
+from sightline.study.names import MAKES_DATA, is_served
 from sightline.verdict.compare import BASE, Comparison, compare_models
 from sightline.verdict.questions import split_name
 
@@ -136,7 +136,7 @@ def run_study(
         if is_main:
             for model in prepared.plan.models:
                 spend()
-                with clock.measure(f"evaluate {model}") as work:
+                with clock.measure(f"evaluate {model}", is_here=not is_served(study, model)) as work:
                     work.done = evaluate_model(model, shelf, hashes, display)
                     if study.evaluate.pictures_matter:
                         work.done = ask_without_pictures(model, shelf, display) or work.done
@@ -145,7 +145,7 @@ def run_study(
                 if judge.kind == "pairwise" and judge.against in lost:
                     display.say(f"warning: {name} is not asked: {judge.against}, which it compares with, was not made")
                     continue
-                with clock.measure(f"judge {name}") as work:
+                with clock.measure(f"judge {name}", is_here=judge.server is None) as work:
                     work.done = carry_out_judge(name, shelf, hashes, display)
             with clock.measure("compare"):
                 write_file(out / "compare.json", canonical_json(compare_directory(out)))
@@ -187,7 +187,7 @@ def compare_directory(out: Path, *, by: str | None = None, margin: float | None 
         dataclasses.replace(
             question,
             by=by or question.by,
-            margin=margin or (question.margin if by in (None, question.by) else None),
+            margin=margin if margin is not None else (question.margin if by in (None, question.by) else None),
         )
         for question in asked
     ]

@@ -48,6 +48,7 @@ from sightline.scoring.metrics import METRICS, Metric
 from sightline.study import Plan, Study, model_location, plan_study, refuse_unbuilt, source_location
 from sightline.study.names import MAKES_DATA, with_mixed
 from sightline.verdict.pairs import MIN_GROUPS
+from sightline.verdict.power import groups_needed
 from sightline.verdict.statistics import detectable_difference
 
 if TYPE_CHECKING:
@@ -254,7 +255,13 @@ def _pictures(sets: Mapping[str, Sequence[Sample]]) -> dict[str, Picture]:
 
 def _check_power(prepared: Prepared, test: Mapping[str, Sequence[Sample]]) -> Iterator[Finding]:
     study, comparisons = prepared.study, prepared.plan.comparisons
-    few = {name: list(check_enough(name, samples, least=MIN_GROUPS)) for name, samples in test.items()}
+    num_comparisons = len(comparisons) * len(test) * len(study.evaluate.prompts)
+    decisive = groups_needed(num_comparisons) if num_comparisons else 0
+
+    def look(name: str, samples: Sequence[Sample], by: str = "") -> list[Finding]:
+        return list(check_enough(name, samples, least=MIN_GROUPS, decisive=decisive, by=by))
+
+    few = {name: look(name, samples) for name, samples in test.items()}
     yield from (finding for found in few.values() for finding in found)
     for by in dict.fromkeys(comparison.by for comparison in comparisons):
         metric = metric_of(study, by)
@@ -263,12 +270,12 @@ def _check_power(prepared: Prepared, test: Mapping[str, Sequence[Sample]]) -> It
         for name, samples in test.items():
             counted = [sample for sample in samples if _counts(metric, sample)]
             if counted and not few[name]:
-                yield from check_enough(name, counted, least=MIN_GROUPS, by=by)
+                yield from look(name, counted, by)
             yield from check_detectable(
                 name,
                 counted,
                 by=by,
-                num_comparisons=len(comparisons) * len(test) * len(study.evaluate.prompts),
+                num_comparisons=num_comparisons,
                 detectable=lambda error, degrees, alpha: detectable_difference(error, degrees, alpha=alpha),
             )
 
@@ -314,7 +321,10 @@ def _check_rendered(prepared: Prepared, family: Family) -> Iterator[Finding]:
                 yield finding
         if own is not None:
             yield from check_tokenised(name, samples, sequences, own, family.chat.tokenizer.decode)
-        row_tokens = settings.row_tokens if isinstance(settings.row_tokens, int) else max(map(len, sequences)) * 4
+        longest = max(map(len, sequences))
+        row_tokens = settings.row_tokens if isinstance(settings.row_tokens, int) else 4 * longest
+        if stands_in:  # their own answers are never learnt, and may be longer than a row
+            row_tokens = max(row_tokens, longest)
         for finding in check_sharing(
             name, samples, sequences, row_tokens, batch_size=settings.batch_size, branch_cap=settings.branch_cap
         ):
@@ -323,8 +333,10 @@ def _check_rendered(prepared: Prepared, family: Family) -> Iterator[Finding]:
                 yield finding
     for name in prepared.plan.asked:
         samples = prepared.asked(name)
-        longest = study.evaluate.for_set(name).max_new_tokens
-        yield from check_room(name, samples, [_answer_length(family, s.answer, longest) for s in samples], longest)
+        room = study.evaluate.for_set(name).max_new_tokens
+        where = f"evaluate.decoding.{name}" if name in study.evaluate.decoding else "evaluate"
+        lengths = [_answer_length(family, sample.answer, room) for sample in samples]
+        yield from check_room(name, samples, lengths, room, key=f"{where}.max_new_tokens")
     work = estimate_work(prepared, family, executed)
     if work is not None:
         yield from check_cost(work, this_machine(), gpu_hours=study.budget.gpu_hours)

@@ -48,10 +48,10 @@ class Clock:
         return now + sum(value for name, value in self.seconds.items() if name.startswith(COMPUTED))
 
     @contextlib.contextmanager
-    def measure(self, name: str) -> Iterator[Work]:
-        """Measure what happens inside as one piece; memory only of what computes."""
+    def measure(self, name: str, *, is_here: bool = True) -> Iterator[Work]:
+        """Measure what happens inside as one piece; memory only of what computes, and on this machine."""
         computes = name.startswith(COMPUTED)
-        knows_peak = computes and forget_peak()
+        knows_peak = computes and is_here and forget_peak()
         self.began = time.perf_counter()
         work = Work()
         try:

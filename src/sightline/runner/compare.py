@@ -20,6 +20,9 @@ from sightline.study import Study, load_study, plan_study
 from sightline.verdict.compare import Comparison, compare_models
 from sightline.verdict.questions import split_name
 
+NOT_STORED = {"is_stored": False}
+"""Added to what no compare.json holds, so that nobody is told to look there."""
+
 
 def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | None = None) -> dict[str, Any]:
     """Compare models.
@@ -30,7 +33,7 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
         margin: asks whether a model is no worse by more than this, in the metric's unit.
 
     Returns:
-        the content of compare.json.
+        the content of compare.json; with `is_stored` False where no such file holds it.
 
     Raises:
         StudyError: a single model, or models that were asked different data.
@@ -38,9 +41,13 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
         RefusedError: the models were asked in other words, answered in another way or were judged by another judge.
     """
     if len(runs) == 1 and (Path(runs[0]) / "study.yaml").exists():
-        return compare_directory(Path(runs[0]), by=by, margin=margin)
+        compared = compare_directory(Path(runs[0]), by=by, margin=margin)
+        is_stored = by is None and margin is None and (Path(runs[0]) / "compare.json").is_file()
+        return compared if is_stored else compared | NOT_STORED
     if len(runs) == 1:
-        raise StudyError(f"{runs[0]}: give a study's directory, or several DIR:MODEL, the baseline first")
+        what = "give a study's directory, or several DIR:MODEL, the baseline first"
+        is_named = ":" in runs[0] or Path(runs[0]).exists()
+        raise StudyError(f"{runs[0]}: {what}") if is_named else MissingDataError(f"no folder {runs[0]}; {what}")
     arms: dict[tuple[str, str, str], Any] = {}
     samples: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
@@ -48,9 +55,7 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
     notes: list[str] = []
     first: Study | None = None
     for run in runs:
-        directory, _, model = run.rpartition(":")
-        if not directory or not (Path(directory) / "study.yaml").exists():
-            raise MissingDataError(f"{run}: write DIR:MODEL, where DIR is a study's directory")
+        directory, model = _parted(run)
         study = load_study(Path(directory) / "study.yaml")
         plan = plan_study(study)
         here = {metric.name: metric for metric in metrics_of(study)}
@@ -89,7 +94,28 @@ def compare_runs(runs: Sequence[str], *, by: str | None = None, margin: float | 
         seen=seen,
         accepted_notes=notes,
     )
-    return compared | {"judges": judges_beside(first, shared, [*compared["stated"], *compared["exploratory"]])}
+    beside = {"judges": judges_beside(first, shared, [*compared["stated"], *compared["exploratory"]])}
+    return compared | beside | NOT_STORED
+
+
+def _parted(run: str) -> tuple[str, str]:
+    """Part DIR:MODEL.
+
+    Raises:
+        StudyError: a study without a model.
+        MissingDataError: no study's directory.
+    """
+    if (Path(run) / "study.yaml").is_file():
+        study = load_study(Path(run) / "study.yaml")
+        told = say_models(plan_study(study).models, not_made(study, Path(run)))
+        raise StudyError(f"{run}: of several studies name the models, as {run}:MODEL; it has {told}")
+    directory, _, model = run.rpartition(":")
+    folder = directory or run
+    if not Path(folder).is_dir():
+        raise MissingDataError(f"{run}: no folder {folder}; write DIR:MODEL, where DIR is a study's directory")
+    if not directory or not (Path(directory) / "study.yaml").is_file():
+        raise MissingDataError(f"{run}: no study.yaml in {folder}; write DIR:MODEL, where DIR is a study's directory")
+    return directory, model
 
 
 def use_new_reviews(directory: Path) -> bool:

@@ -172,7 +172,8 @@ def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Map
     losses: dict[tuple[str, str], list[Score]] = {}  # of `nll` and `perplexity` alike
     for metric in metrics:
         # What needs the model; kept while nothing it depends on has changed.
-        unchanged = all(old.get(key) == asked[key] for key in asked if not key.startswith("decoding"))
+        keys = {*asked, *(key for key in old if key.startswith("data/"))}  # a set that is no longer asked is a change
+        unchanged = all(old.get(key) == asked.get(key) for key in keys if not key.startswith("decoding"))
         if metric.score is None and unchanged and is_intact(folder / MANIFEST, files[metric.name]):
             continue
         lines = []

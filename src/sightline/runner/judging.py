@@ -44,6 +44,9 @@ REFERENCE = "reference"
 
 SEED = 0
 
+LONGEST_QUOTE = 200
+"""Characters of an unreadable reply in the record; the whole of it is with the judge's words."""
+
 RECORD = "record.json"
 """In a judge's folder: everything that belongs to each of its numbers."""
 
@@ -217,13 +220,19 @@ def judge_model(
     write_file(out / "scores" / model / f"{file_name(judge.name)}.jsonl", "".join(lines))
     counts = count_outcomes(every)
     table = {"medical_table": asdict(table_of(every))} if judge.kind.name == "medical" else {}
-    _record(judge, {"models": {model: {**counts, **table}}})
+    _record(judge, {"models": {model: {**counts, **table}}} | _quote_unreadable(every))
     num_asked = len(every) - counts["num_not_applicable"] - counts["num_unanswered"]
     display.say(
         f"{model}: {judge.name} judged {counts['num_judged']} of {num_asked} answers; "
         f"{counts['num_unreadable']} replies could not be read, {counts['num_failed']} never came"
     )
     return counts["num_failed"]
+
+
+def _quote_unreadable(judgements: Iterable[Judgement]) -> dict[str, str]:
+    """Quote the first reply that could not be read; nothing where all could."""
+    unreadable = (j.replies[-1] for j in judgements if j.outcome == "unreadable" and j.replies)
+    return next(({"unreadable_reply": text[:LONGEST_QUOTE]} for text in unreadable), {})
 
 
 def _write_as_ha_dpo(model: str, judge: OpenJudge, part: Part, judgements: Sequence[Judgement]) -> None:
@@ -369,7 +378,12 @@ def forget_others(judge: OpenJudge, models: Iterable[str]) -> None:
     path = judge.folder / RECORD
     if record := read_record(path):
         kept = {name: counts for name, counts in record.get("models", {}).items() if name in set(models)}
-        write_file(path, canonical_json({key: v for key, v in record.items() if key != "audit"} | {"models": kept}))
+        write_file(
+            path,
+            canonical_json(
+                {key: v for key, v in record.items() if key not in ("audit", "unreadable_reply")} | {"models": kept}
+            ),
+        )
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def make_data(
     is_done = is_finished(manifest, made_from=made_from)
     if not is_done and is_main:
         recorded = recorded_origin(manifest)
-        if recorded is not None and _without_accept(recorded) != _without_accept(made_from):
+        if recorded is not None and _of_answers(recorded) != _of_answers(made_from):
             raise StudyError(
                 f"{file} was made from something else: {what_differs(recorded, made_from)}; "
                 f"give another --out, or remove {manifest}"
@@ -173,6 +173,8 @@ def make_data(
             for told in notes_of_findings(findings):
                 display.say(f"{run.name}: {told}")
             refuse_faults(findings)
+        if len(rows) < len(made):
+            record["sentence"] += f" {len(made) - len(rows):,} of these are too long to be learnt, and are left out."
         record["findings"] = [dataclasses.asdict(finding) for finding in findings]
         write_samples(file, rows)
         num_cut = sum(answer.finish_reason == CUT for given in drawn.values() for answer in given)
@@ -211,9 +213,12 @@ def _take_over(run: StepRun, prepared: Prepared, file: Path) -> None:
     put_in_place(prepared, run.name, tuple(made))
 
 
-def _without_accept(made_from: Mapping[str, str]) -> dict[str, str]:
+def _of_answers(made_from: Mapping[str, str]) -> dict[str, str]:
     """Leave out what may change in a directory: then a set is made again, of the same answers."""
-    return {name: value for name, value in made_from.items() if name != "accept"}
+    may_change = ("accept", "on_bad_row")
+    return {
+        name: value for name, value in made_from.items() if name not in may_change and not name.startswith("learnt/")
+    }
 
 
 def _origin(run: StepRun, shelf: Shelf) -> dict[str, str]:
@@ -224,7 +229,10 @@ def _origin(run: StepRun, shelf: Shelf) -> dict[str, str]:
 
     study, step = shelf.prepared.study, step_that_makes(shelf.prepared.study, run)
     judge = who_judges(step)
-    depends = _drawn_from(run, shelf) | {"settings/judge": judge}
+    depends = _drawn_from(run, shelf) | {"settings/judge": judge, "on_bad_row": shelf.prepared.on_bad_row}
+    for other in shelf.prepared.plan.runs:  # how long a row may be is decided by those that learn it
+        if other.training is not None and run.name in (*other.on, *other.validation):
+            depends[f"learnt/{other.name}"] = repr((other.method, other.settings.row_tokens, other.settings.layout))
     if isinstance(step, Critique):
         depends["accept"] = study.accept.get(AT_CHANCE, "")
     if judge in study.judges:

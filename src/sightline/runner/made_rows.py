@@ -52,7 +52,7 @@ def look_at_made(name: str, rows: tuple[Sample, ...], shelf: Shelf) -> tuple[tup
 
 def _bad_rows(prepared: Prepared, problems: Sequence[Problem], *, num_rows: int) -> Iterator[Finding]:
     skips = prepared.on_bad_row == "skip" and "bad-rows" not in prepared.study.accept
-    yield from check_problems(problems, num_rows=num_rows, skipped=skips)
+    yield from check_problems(problems, num_rows=num_rows, skipped=skips, are_samples=True)
 
 
 def _looks(name: str, rows: tuple[Sample, ...], shelf: Shelf) -> Iterator[Finding]:

@@ -35,7 +35,10 @@ def metrics_of(study: Study) -> list[Metric]:
 def metric_of(study: Study, name: str) -> Metric:
     """Find one metric by the name that the study gives it; raises as `metrics_of`."""
     if name not in study.judges:
-        return metric_named(name, study.folder)
+        try:
+            return metric_named(name, study.folder)
+        except StudyError as error:
+            raise StudyError(f"evaluate.metrics: {error}" if name in study.evaluate.metrics else str(error)) from None
     if name in METRICS:
         raise StudyError(f"judges.{name}: a metric has this name already; call the judge something else")
     return metric_of_judge(name, study.judges[name], study.folder)

@@ -17,7 +17,7 @@ from sightline.records import Answer, Sample, Score, sample_from_json
 from sightline.scoring import pope, shr, text, vqa_rules
 from sightline.scoring.answer_files import read_answers
 from sightline.scoring.disagreements import NUM_EXAMPLES, example, find_disagreements, reading_of
-from sightline.scoring.metric import Metric
+from sightline.scoring.metric import Metric, Ratio
 from sightline.scoring.metrics import METRICS
 from sightline.storage import read_jsonl, write_file
 from sightline.verdict.arms import describe_arm, scores_by_id
@@ -75,8 +75,14 @@ def score_task(
     rules = RULES[task] if rule == ALL else (rule,)
     if task == "shr":
         return {"task": task, "rule": rule, **_score_shr(answers, data, rules, against=against, out=out)}
-    samples = _rows(data, split, every_split=task == "pope")
-    matched = read_answers(answers, samples, questions)
+    splits = _rows(data, split, every_split=task == "pope")
+    samples = tuple(sample for rows in splits.values() for sample in rows)
+    try:
+        matched = read_answers(answers, samples, questions)
+    except DataError as error:
+        if len(splits) > 1 and (fitting := [name for name in splits if _fits(answers, splits[name], questions)]):
+            raise DataError(f"{error}; they fit one split: add --split {' or --split '.join(fitting)}") from None
+        raise
     given = Given(samples=samples, answers=matched.answers, data=str(data))
     head = {"task": task, "rule": rule, "num_answers": len(samples), "matched_by": matched.by}
     scored = {"pope": _score_pope, "vqa": _score_vqa, "text": _score_text}[task](given, rules)
@@ -238,7 +244,19 @@ def _arm(given: Given, metrics: Sequence[Metric], scores: Mapping[str, Sequence[
     model = given.answers[0].model
     by_id = {sample.id: sample for sample in given.samples}
     arms = {name: scores_by_id(by_id, each, arm=model) for name, each in scores.items()}
-    return describe_arm(by_id, metrics, arms, model=model, data=given.data, template="as given", seed=0, alpha=0.05)
+    arm = describe_arm(by_id, metrics, arms, model=model, data=given.data, template="as given", seed=0, alpha=0.05)
+    for metric in metrics:
+        arm["metrics"][metric.name]["num_counted"] = _num_counted(metric, scores[metric.name])
+    return arm
+
+
+def _num_counted(metric: Metric, scores: Sequence[Score]) -> int:
+    """Count the answers that a value rests on: of precision, those that said yes."""
+    counted = [score for score in scores if score.outcome in ("scored", "unparsed")]
+    if not isinstance(metric.combine, Ratio):
+        return len(counted)
+    parts = [name for name, weight in metric.combine.denominator.items() if weight]
+    return sum(any(score.parts.get(name) for name in parts) for score in counted)
 
 
 def _pope_arm(given: Given, rule: pope.Rule, scores: Sequence[Score]) -> dict[str, Any]:
@@ -260,9 +278,19 @@ def _words_per_answer(given: Given) -> float:
     return sum(len(answer.text.split()) for answer in given.answers) / len(given.answers)
 
 
-def _rows(data: Path, split: str | None, *, every_split: bool) -> tuple[Sample, ...]:
+def _fits(answers: Path, samples: Sequence[Sample], questions: Path | None) -> bool:
+    """Say whether answers are those to these rows."""
+    try:
+        read_answers(answers, samples, questions)
+    except DataError:
+        return False
+    return True
+
+
+def _rows(data: Path, split: str | None, *, every_split: bool) -> dict[str, tuple[Sample, ...]]:
+    """Read the rows that were asked, by split; a study's own have none."""
     if (own := _own_rows(data)) is not None:
-        return own
+        return {"": own}
     try:
         loaded = load_source(data.name, root=data.resolve().parent, with_pictures=False)
     except NoColumnError as error:
@@ -274,10 +302,10 @@ def _rows(data: Path, split: str | None, *, every_split: bool) -> tuple[Sample, 
     if split is not None and split not in loaded:
         raise StudyError(f"{data} has no split {split!r}; it has {', '.join(loaded)}")
     names = list(loaded) if split is None else [split]
-    samples = tuple(sample for name in names for sample in require_clean(loaded[name], on_bad_row="stop"))
-    if not samples:
+    splits = {name: tuple(require_clean(loaded[name], on_bad_row="stop")) for name in names}
+    if not any(splits.values()):
         raise DataError(f"{data}: no rows to score against")
-    return samples
+    return splits
 
 
 def _own_rows(data: Path) -> tuple[Sample, ...] | None:

@@ -42,6 +42,7 @@ def _pope(found: Mapping[str, Any], rules: Mapping[str, Any]) -> list[str]:
             unread = next(iter(metrics.values()))["num_unparsed"]
             rows.append([rule, *(_cell(metrics.get(name)) for name in names), f"{unread:,}"])
             rows += _intervals([metrics.get(name) for name in names], [""])
+            rows += _counted_rows([metrics.get(name) for name in names], [""])
         lines += ["", *_aligned(rows)]
     means = {name: rule["mean_of_subsets"]["f1"] for name, rule in rules.items() if "mean_of_subsets" in rule}
     if means:
@@ -58,6 +59,7 @@ def _metrics(found: Mapping[str, Any], rules: Mapping[str, Any]) -> list[str]:
     for name in names:
         rows.append([name, *(_counted(rule["metrics"].get(name)) for rule in rules.values())])
         rows += _intervals([rule["metrics"].get(name) for rule in rules.values()])
+        rows += _counted_rows([rule["metrics"].get(name) for rule in rules.values()])
     return ["", *_aligned(rows), ""]
 
 
@@ -127,6 +129,16 @@ def _intervals(metrics: Sequence[Mapping[str, Any] | None], behind: Sequence[str
         ends = metric["interval"] if metric is not None else None
         said.append("" if ends is None else " to ".join(map(show, ends)))
     return [["  95% interval", *said, *behind]] if any(said) else []
+
+
+def _counted_rows(metrics: Sequence[Mapping[str, Any] | None], behind: Sequence[str] = ()) -> list[list[str]]:
+    """Give the line of how many answers each value rests on, where that is not all of them; none where all are."""
+    said = []
+    for metric in metrics:
+        num_all = metric["num_scored"] + metric["num_unparsed"] if metric is not None else 0
+        is_part = metric is not None and metric["value"] is not None and metric["num_counted"] < num_all
+        said.append(f"{metric['num_counted']:,} of {num_all:,}" if metric is not None and is_part else "")
+    return [["  of the answers", *said, *behind]] if any(said) else []
 
 
 def _cell(metric: Mapping[str, Any] | None) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -188,11 +190,10 @@ def _compare_scores(
         known = stored.pop(key, None)
         if known is None or _worth(known) != _worth(row):
             place = " ".join(map(str, filter(None, key)))
-            old, new = (_said(None if one is None else _worth(one)) for one in (known, row))
-            found.note(_difference(where, model, metric, place, old, new))
+            found.note(_difference(where, model, metric, place, *_what_differs(known, row)))
     for key, row in stored.items() if again else ():
         place = " ".join(map(str, filter(None, key)))
-        found.note(_difference(where, model, metric, place, _said(_worth(row)), "no such answer"))
+        found.note(_difference(where, model, metric, place, _said(_value(row)), "no such answer"))
 
 
 def _numbered(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str, int], Mapping[str, Any]]:
@@ -207,7 +208,19 @@ def _numbered(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str, in
 
 
 def _worth(row: Mapping[str, Any]) -> dict[str, Any]:
+    # Two wrong answers are worth the same; what was read from them tells them apart.
+    return _value(row) | {"parsed": row.get("parsed")}
+
+
+def _value(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"outcome": row["outcome"], "value": row["value"], "parts": dict(row["parts"])}
+
+
+def _what_differs(known: Mapping[str, Any] | None, row: Mapping[str, Any]) -> tuple[str, str]:
+    """Say what two scores are worth or, where they are worth the same, what was read from the answers."""
+    if known is not None and _value(known) == _value(row):
+        return _said({"parsed": known.get("parsed")}), _said({"parsed": row.get("parsed")})
+    return _said(None if known is None else _value(known)), _said(_value(row))
 
 
 def _check_comparison(directory: Path, found: Verification) -> None:
@@ -302,7 +315,10 @@ def _compare_lines(file: str, stored: str, again: str, found: Verification) -> N
         one = old[number] if number < len(old) else "no line"
         other = new[number] if number < len(new) else "no line"
         if one != other:
-            start = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
+            if file.endswith(".html"):
+                one, other = _without_markup(one, other)
+            same = min(len(one), len(other))  # where one line begins the other
+            start = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), same)
             around = slice(max(0, start - _SHOWN // 2), start + _SHOWN // 2)
             found.note(
                 _difference(
@@ -310,6 +326,12 @@ def _compare_lines(file: str, stored: str, again: str, found: Verification) -> N
                 )
             )
             return
+
+
+def _without_markup(stored: str, again: str) -> tuple[str, str]:
+    """Give what two lines of a page show; the lines themselves where they differ in their markup alone."""
+    one, other = (html.unescape(re.sub(r"<[^>]*>|^[^<]*>", " ", line)) for line in (stored, again))
+    return (stored, again) if one == other else (" ".join(one.split()), " ".join(other.split()))
 
 
 def _difference(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,8 @@ from sightline.records import Picture, Sample, sample_from_json
 from sightline.report.pictures import readable_path
 from sightline.storage import MANIFEST, UNREADABLE, read_jsonl, sha256_of
 
-VOUCHED = ("answers/*", "scores/*/", "models/*/", "judges/*/", "pictures_matter/*/*", "data/*", "drawn/*")
+ANSWERS = "answers/*"
+VOUCHED = (ANSWERS, "scores/*/", "models/*/", "judges/*/", "pictures_matter/*/*", "data/*", "drawn/*")
 """Where manifests are, without their own name."""
 
 UNRECORDED = ("checks.json", "data/problems.json", "data/seen.json")
@@ -37,9 +38,19 @@ class Looked(NamedTuple):
     wrong: str
 
 
-def look_at_files(directory: Path) -> Iterator[Looked]:
-    """Hold every file that a manifest vouches for against its hash."""
-    for manifest in sorted(path for pattern in VOUCHED for path in directory.glob(pattern + MANIFEST)):
+def changed_answers(directory: Path) -> list[str]:
+    """Name the files of answers that are not what the run wrote."""
+    return [looked.file for looked in look_at_files(directory, (ANSWERS,)) if looked.wrong]
+
+
+def look_at_files(directory: Path, vouched: Sequence[str] = VOUCHED) -> Iterator[Looked]:
+    """Hold every file that a manifest vouches for against its hash.
+
+    Args:
+        directory: a study's.
+        vouched: where its manifests are, as in `VOUCHED`.
+    """
+    for manifest in sorted(path for pattern in vouched for path in directory.glob(pattern + MANIFEST)):
         try:
             hashes = dict(json.loads(manifest.read_text(encoding="utf-8"))["files"].items())
         except UNREADABLE:

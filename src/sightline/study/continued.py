@@ -24,8 +24,13 @@ def shape_of(training: Training) -> Shape:
     return {f"lora.{name}": value for name, value in training.lora} | {"train": sorted(training.train)}
 
 
-def shape_of_mean(shapes: Sequence[Shape], svd_rank: int | None) -> Shape:
-    """Give the shape of the mean of adapters: the sum of their ranks, unless it is compressed."""
+def shape_of_mean(shapes: Sequence[Shape], svd_rank: int | None) -> Shape | None:
+    """Give the shape of the mean of adapters: the sum of their ranks, unless it is compressed.
+
+    None where they have other targets: the mean then lists layers, and each has a rank of its own.
+    """
+    if any(shape["lora.targets"] != shapes[0]["lora.targets"] for shape in shapes):
+        return None
     total = sum(int(str(shape["lora.rank"])) for shape in shapes)
     rank = total if svd_rank is None else min(total, svd_rank)
     dropouts = {shape["lora.dropout"] for shape in shapes}
@@ -74,7 +79,8 @@ def _shapes(study: Study, text: str) -> list[Shape] | None:
             if None in parts or not known:
                 return None
             if isinstance(step, Average):
-                return [shape_of_mean(known, step.svd_rank)]
+                mean = shape_of_mean(known, step.svd_rank)
+                return None if mean is None else [mean]
             return known[:1] if all(shape == known[0] for shape in known) else None
     return None
 

@@ -65,12 +65,13 @@ def load_study(path: Path, *, overrides: Sequence[str] = (), smoke: bool = False
         for override in overrides:
             dotted, value = parse_override(override)
             _override(raw, dotted, from_current_folder(dotted, value))
-        study = with_shapes_taken_over(validated(Study, _with_defaults(raw)))
+        study = validated(Study, _with_defaults(raw))
         if smoke:
             values = smoke_values(study)
             for dotted, value in flatten(study.smoke):
                 assign(values, dotted, value)
             study = validated(Study, values)
+        study = with_shapes_taken_over(study)
         plan_study(study)
     except StudyError as error:
         raise StudyError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None

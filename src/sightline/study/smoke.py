@@ -8,6 +8,7 @@ from typing import Any
 
 from sightline.study.plan import grid_members
 from sightline.study.schema import Data, Study
+from sightline.study.steps import Dpo, Sft
 from sightline.study.text import flatten
 from sightline.study.training import Training
 
@@ -47,6 +48,11 @@ def smoke_values(study: Study) -> dict[str, Any]:
         Values for `Study`, with a note for everything replaced or dropped.
     """
     values = study.model_dump(mode="json")
+    for name, step in study.steps.items():
+        if isinstance(step, Sft | Dpo):  # what is left unsaid of an adapter's shape is taken over from the one before
+            values["steps"][name]["lora"] = step.lora.model_dump(mode="json", exclude_unset=True)
+            if "train" not in step.model_fields_set:
+                del values["steps"][name]["train"]
     notes = list(study.notes)
     if study.base != "builtin:tiny":
         notes.append(f"smoke test: builtin:tiny in place of {study.base}")

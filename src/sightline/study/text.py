@@ -63,9 +63,43 @@ def parse_yaml(text: str, name: str) -> Any:
         return yaml.load(text, StudyLoader)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise StudyError(f"{name}{line}: {error.problem or error}") from None
+        raise StudyError(f"{name}{line}: {_in_plain_words(error)}") from None
     except yaml.YAMLError as error:
         raise StudyError(f"{name}: {error}") from None
+
+
+def _in_plain_words(error: yaml.MarkedYAMLError) -> str:
+    """Say what PyYAML found, without the grammar's own words; its own sentence where there is no plainer one."""
+    problem, mark, began = error.problem or str(error), error.problem_mark, error.context_mark
+    line = mark.line + 1 if mark else 0
+    start = began.line + 1 if began else line
+    if problem.startswith("expected <block end>") and re.search("'[]}]'", problem):
+        return f"line {line} closes a bracket that none before it opens; remove it, or open it"
+    if problem.startswith("expected <block end>"):
+        lines = f"line {line} does not line up with the lines above it"
+        return f"{lines}: look at its spaces, or at a missing closing bracket before it"
+    if problem.startswith("expected ',' or"):
+        closing = problem.split()[3].rstrip(",")
+        return f"the bracket that opens on line {start} is not closed: put {closing} at its end, ',' between its parts"
+    if problem.startswith("expected the node content") and "<stream end>" in problem:
+        return "the text ends within a bracket that is not closed; close it"
+    if problem == "found unexpected end of stream":
+        return f"the quote that opens on line {start} is not closed"
+    if problem == "mapping values are not allowed here":
+        return (
+            f"line {line} has a ':' where none can be: look at its spaces and those of the line above; a text that "
+            "holds ': ' stands in quotes"
+        )
+    if problem == "could not find expected ':'":
+        return f"line {start} has no ':' after its key; write KEY: VALUE"
+    if found := re.match(r"found character '(.*)' that cannot start any token", problem):
+        is_tab = found[1] == "\\t"
+        return (
+            f"line {line} is indented by a tab; use spaces"
+            if is_tab
+            else f"a text with {found[1]} in front needs quotes"
+        )
+    return problem
 
 
 def flatten(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

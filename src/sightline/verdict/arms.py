@@ -193,7 +193,7 @@ def _interval(
     else:
         estimate = statistics.clustered_mean(values_N, clusters_N)
         (low, high), spread = statistics.t_interval(estimate, alpha=alpha), float(estimate.standard_error)
-    if vanishes(spread, columns_NP):
+    if vanishes(spread, columns_NP) or vanishes(high - low, columns_NP):
         return SAME_EVERYWHERE
     return list(possible_ends((low, high), metric.unit))
 

@@ -71,7 +71,13 @@ def _say_columns(table: PrintedTable) -> list[str]:
     kinds: dict[str, list[str]] = {}
     for column in table.columns:
         kinds.setdefault(_say_column(column), []).append(column.name)
-    return [f"{', '.join(names)}: {kind}" for kind, names in kinds.items()]
+    said = [f"{', '.join(names)}: {kind}" for kind, names in kinds.items()]
+    return said + [
+        f"{name_row(row)}, {cell.column.name} {cell.text}: {_say_column(cell.column)}"
+        for row in table.rows
+        for cell in row.cells.values()
+        if cell.column not in table.columns
+    ]
 
 
 def _say_column(column: Column) -> str:

@@ -36,6 +36,9 @@ SIZE_OF_PART = "n_"
 RATE_ENDINGS = ("rate", "ratio", "share", "em", "exact_match", "accuracy", "acc")
 """How the name of a column ends that holds a share of the questions."""
 
+NAMES_OF_RIGHT = ("correct", "right", "hits")
+"""How a column may be called that holds the number of right answers."""
+
 MISSING = {"", "-", "–", "—", "n/a", "na"}
 """What stands in a cell without a figure."""
 

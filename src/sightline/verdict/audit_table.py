@@ -11,7 +11,7 @@ import io
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from sightline.verdict.audit_figures import (
     COUNT_METRICS,
     MISSING,
     MODEL_NAMES,
+    NAMES_OF_RIGHT,
     PARTS_ALONE,
     RATE_ENDINGS,
     SIZE_OF_PART,
@@ -66,6 +67,7 @@ class Column:
         of: the column of counts that a share is of; None for the row's n.
         scale: what all of the questions would be printed as: 100 in percent, else 1.
         has_spread: whether its figures are printed with ±, so that they are averages of several runs or of scores.
+        is_plain: whether its header leaves open what a figure with ± is, among others without.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Column:
     of: str | None
     scale: int
     has_spread: bool = False
+    is_plain: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,12 +262,15 @@ def _columns(
     for name in denominators - {header.name for header in metrics.values()}:
         known = nearest(str(name), [header.name for header in metrics.values()])
         raise DataError(f"{file}:1: [of {name}] names no column; {known}")
+    sizes = [_size(numbers.get((row.number, roles["n"]))) if "n" in roles else None for row in lines]
     columns = {}
     for index, header in metrics.items():
         metric, part = confusion_metric(header.plain)
         unit = header.unit
-        figures = [number for row in lines if (number := numbers.get((row.number, index))) is not None]
-        has_spread = any(figure.has_spread for figure in figures)
+        every = [number for row in lines if (number := numbers.get((row.number, index))) is not None]
+        # A row with ± among plain ones is an average; it takes nothing from the others.
+        figures = [number for number in every if not number.has_spread] or every
+        has_spread = all(figure.has_spread for figure in figures) and bool(figures)
         if has_spread and not unit:
             unit = "mean"  # no whole number of answers is behind an average of several runs
         if header.plain in PARTS_ALONE["open"] and not unit:
@@ -272,7 +278,7 @@ def _columns(
                 f"{file}:1, column {shown(header.name)}: open questions are scored in two ways; write open_accuracy "
                 "for the share that is right, or open [mean] for recall, F1 or a score averaged over questions"
             )
-        if header.name in denominators or metric in COUNT_METRICS:
+        if header.name in denominators or metric in COUNT_METRICS or _are_counts(header, figures, sizes):
             unit = unit or "count"
         is_share = bool(metric) or header.plain.endswith(RATE_ENDINGS) or unit in ("percent", "rate") or header.of
         unit = unit or (unit_of(figures, f"{file}:1, column {header.name}", faults) if is_share else "mean")
@@ -284,8 +290,19 @@ def _columns(
             of=header.of,
             scale=100 if unit == "percent" else 1,
             has_spread=has_spread,
+            is_plain=not header.unit and not has_spread,
         )
     return columns
+
+
+def _are_counts(header: Header, figures: Sequence[Number], sizes: Sequence[int | None]) -> bool:
+    """Say whether a column named after right answers holds how many there are: whole numbers over 100, and of `n`."""
+    if header.plain not in NAMES_OF_RIGHT or header.unit or header.of or not figures or not all(sizes):
+        return False
+    if any(figure.decimals or figure.is_percent or figure.has_spread for figure in figures):
+        return False
+    largest = max(figure.digits for figure in figures)
+    return 100 < largest <= max(size for size in sizes if size)
 
 
 def _rows(
@@ -328,7 +345,11 @@ def _rows(
                 faults.append(f"{where}: {size:,} {role} of {sizes['n']:,} questions; correct one of them")
         cells = {
             column.name: Cell(
-                line=row.number, column=column, text=found.text, digits=found.digits, decimals=found.decimals
+                line=row.number,
+                column=_of_spread(column) if found.has_spread and column.is_plain else column,
+                text=found.text,
+                digits=found.digits,
+                decimals=found.decimals,
             )
             for index, column in columns.items()
             if (found := numbers.get((row.number, index))) is not None
@@ -336,6 +357,11 @@ def _rows(
         parts = {role.removeprefix(SIZE_OF_PART): size for role, size in printed.items() if role not in SIZES and size}
         rows.append(PrintedRow(line=row.number, model=key[0], set=key[1], cells=cells, part_sizes=parts, **sizes))
     return tuple(rows)
+
+
+def _of_spread(column: Column) -> Column:
+    """Say what a figure with ± is in a column whose other figures have none: an average."""
+    return replace(column, kind="mean", metric="", scale=1, has_spread=True)
 
 
 def _unfit(text: str) -> str:

@@ -1,7 +1,8 @@
-"""What a question's scores count up to: questions, images, what was fixed and broken, what could not be read."""
+"""What a question's scores count up to: questions, images, what was fixed and broken, what unread answers hide."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from sightline.records import Score
 from sightline.scoring.metrics import Metric
-from sightline.verdict.columns import part_names, score_columns
+from sightline.verdict.columns import combined, part_names, score_columns
 from sightline.verdict.pairs import Difference, Pairs, Refusal
 
 
@@ -79,6 +80,30 @@ def num_unparsed(pairs: Pairs) -> dict[str, int]:
         side: sum(score.outcome == "unparsed" for row in rows for score in row)
         for side, rows in (("model", pairs.model), ("against", pairs.against))
     }
+
+
+def bounds_of_unparsed(metric: Metric, pairs: Pairs) -> tuple[float, float] | None:
+    """Compute the difference if unparsed answers had been as they suit one side best: its own right, the other's wrong.
+
+    Returns:
+        the lowest and the highest; None where the metric is undefined there.
+    """
+    names = part_names(metric, [score for row in (*pairs.model, *pairs.against) for score in row])
+
+    def value(rows: tuple[tuple[Score, ...], ...], right: bool) -> float:
+        columns_SNP = np.stack([score_columns(metric, row, names, unparsed_right=right) for row in rows])
+        if metric.kind == "mean":
+            return float(columns_SNP.mean())
+        return float(combined(metric, names, columns_SNP.sum(axis=1)).mean())
+
+    low, high = sorted(value(pairs.model, right) - value(pairs.against, not right) for right in (False, True))
+    return None if math.isnan(low + high) else (low, high)
+
+
+def num_read(pairs: Pairs) -> int:
+    """Count the questions to which every answer of both sides could be read."""
+    answers = zip(*pairs.model, *pairs.against, strict=True)
+    return sum(all(score.outcome == "scored" for score in scores) for scores in answers)
 
 
 def brief(found: Difference | Refusal | None) -> dict[str, Any] | None:

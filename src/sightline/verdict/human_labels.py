@@ -214,6 +214,9 @@ class _Ruler(NamedTuple):
             found["value"] = possible_ends((found["value"],) * 2, "rate")[0]
             found["interval"] = list(possible_ends(found["interval"], "rate"))
             found["human_interval"] = list(possible_ends(found["human_interval"], "rate"))
+        elif not any(arm in ((pair[0], *pair[2:]), (pair[1], *pair[2:])) for pair in self.answered.pairs):
+            # Its answers are shown to nobody; what labels it has are of another model's equal answers.
+            found["reason"] = f"{arm[0]} is not among the models reviewed"
         place = {"model": arm[0], "data": arm[1], "template": arm[2], "metric": metric.name}
         title = f"{model_in_words(arm[0])}, {measured_by(place)}"
         return {"title": title, **place, **found, "sentence": _say_level({**place, **found})}

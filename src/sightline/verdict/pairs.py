@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -30,7 +29,7 @@ from sightline.verdict.columns import (
 )
 from sightline.verdict.margins import MarginTests, Tails, t_tails, tests_of_margin
 from sightline.verdict.resampling import cluster_bootstrap, label_swap_p, sign_flip_p
-from sightline.verdict.sentences import about_images
+from sightline.verdict.sentences import about_images, amount
 
 Rule = Literal["wrong", "left_out"]
 """How unparsed answers count: wrong (the primary rule); or their questions left out."""
@@ -39,6 +38,8 @@ MIN_GROUPS = 5
 MAX_FAILED = 0.01
 MAX_UNDEFINED = 0.01
 TOKENIZERS = "different tokenizers"
+NO_VARIATION = "no variation"
+NO_INTERVAL = "no interval"
 MIN_GROUPS_UNCHECKED = 20
 """A ratio has no second test against a margin; with fewer groups than this none is claimed to be kept."""
 
@@ -223,24 +224,6 @@ def estimate_difference(
     return _ratio_difference(plan, names, model_SNP, against_SNP)
 
 
-def bounds_of_unparsed(metric: Metric, pairs: Pairs) -> tuple[float, float] | None:
-    """Compute the difference if unparsed answers had been as they suit one side best: its own right, the other's wrong.
-
-    Returns:
-        the lowest and the highest; None where the metric is undefined there.
-    """
-    names = part_names(metric, [score for row in (*pairs.model, *pairs.against) for score in row])
-
-    def value(rows: tuple[tuple[Score, ...], ...], right: bool) -> float:
-        columns_SNP = np.stack([score_columns(metric, row, names, unparsed_right=right) for row in rows])
-        if metric.kind == "mean":
-            return float(columns_SNP.mean())
-        return float(combined(metric, names, columns_SNP.sum(axis=1)).mean())
-
-    low, high = sorted(value(pairs.model, right) - value(pairs.against, not right) for right in (False, True))
-    return None if math.isnan(low + high) else (low, high)
-
-
 class _Plan(NamedTuple):
     """How a difference is estimated; see `estimate_difference` and `Pairs`."""
 
@@ -274,7 +257,7 @@ def _mean_difference(plan: _Plan, model_SN: np.ndarray, against_SN: np.ndarray) 
     difference_N = difference_SN.mean(axis=0)
     estimate = statistics.clustered_mean(difference_N, plan.clusters_N)
     if vanishes(float(estimate.standard_error), difference_N):
-        return _no_variation()
+        return _no_variation(plan.metric, float(estimate.value), len(difference_N))
     run_means = plan.run_means(difference_SN.mean(axis=1))
     method, runs = "paired difference, clustered by image (CR1), t", None
     if len(run_means) > 1:
@@ -347,8 +330,10 @@ def _ratio_difference(
     bootstrap = cluster_bootstrap(columns_GC, average, seed=plan.seed, alpha=plan.alpha)
     if bootstrap.undefined > MAX_UNDEFINED:
         return Refusal("undefined value", f"the metric divides by zero in {bootstrap.undefined:.0%} of the resamples")
-    if vanishes(bootstrap.standard_error, row_values_S):
-        return _no_variation()
+    low, high = bootstrap.interval(plan.alpha)
+    if vanishes(bootstrap.standard_error, row_values_S) or vanishes(high - low, row_values_S):
+        is_alike = bool(np.array_equal(model_SNP, against_SNP))
+        return _no_variation(plan.metric, bootstrap.value, num_questions, is_alike=is_alike)
     estimate = statistics.Estimate(bootstrap.value, bootstrap.standard_error, plan.num_groups - 1)
     interval, p, method, runs = bootstrap.interval, bootstrap.p, "paired cluster bootstrap, BCa", None
     ends = plan.margin or 0.0
@@ -391,5 +376,13 @@ def vanishes(standard_error: float, values: np.ndarray) -> bool:
     return standard_error <= 1e-12 * max(1.0, float(np.abs(values).max()))
 
 
-def _no_variation() -> Refusal:
-    return Refusal("no variation", "the difference is the same on every image, so its uncertainty cannot be estimated")
+def _no_variation(metric: Metric, difference: float, num_questions: int, *, is_alike: bool = True) -> Refusal:
+    """Refuse an interval where nothing varies: say that nothing differs, or what does and on every image alike."""
+    if abs(difference) > 1e-12:
+        change = amount(difference, metric.unit)
+        return Refusal(
+            NO_INTERVAL, f"{change}, and it is the same on every image, so its uncertainty cannot be estimated"
+        )
+    if is_alike:
+        return Refusal(NO_VARIATION, f"all {num_questions:,} questions count the same for both models")
+    return Refusal(NO_VARIATION, "both models have the same value, whichever images are drawn")

@@ -17,7 +17,7 @@ from sightline.verdict import statistics
 from sightline.verdict.arms import arm_value, scores_by_id
 from sightline.verdict.columns import ArmScores
 from sightline.verdict.findings import ALPHA, POWER
-from sightline.verdict.pairs import Difference, Refusal, estimate_difference, pair_scores
+from sightline.verdict.pairs import NO_INTERVAL, NO_VARIATION, Difference, Refusal, estimate_difference, pair_scores
 from sightline.verdict.sentences import amount, level, probability
 
 OWN, BLANK, OTHER = "own", "blank", "other"
@@ -139,7 +139,8 @@ def _gain(samples: Mapping[str, Sample], metric: Metric, arm: ArmScores, against
         p = max(found.p, found.p_check)
         return _described(sign * found.value, (low, high), p, least)
     value, other = _value(metric, arm), _value(metric, against)
-    if found.reason == "no variation" and not isinstance(pairs, Refusal) and value is not None and other is not None:
+    no_spread = found.reason in (NO_VARIATION, NO_INTERVAL)
+    if no_spread and not isinstance(pairs, Refusal) and value is not None and other is not None:
         # The same on every image: no interval, but 2 of all 2^G ways to flip signs are as far from 0.
         gain = sign * (value - other)
         same = abs(gain) < 1e-12

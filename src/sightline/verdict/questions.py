@@ -11,14 +11,13 @@ from sightline.records import Sample
 from sightline.scoring.metrics import Metric
 from sightline.verdict import statistics
 from sightline.verdict.columns import ArmScores, group_names
-from sightline.verdict.counts import brief, counts_of, num_unparsed, seen_counts
+from sightline.verdict.counts import bounds_of_unparsed, brief, counts_of, num_read, num_unparsed, seen_counts
 from sightline.verdict.findings import ALPHA, MAX_SEEN, POWER, Adjusted, Counting, Finding, adjust, finding, verdict
 from sightline.verdict.pairs import (
     Difference,
     Pairs,
     Refusal,
     Rule,
-    bounds_of_unparsed,
     estimate_difference,
     pair_scores,
 )
@@ -322,10 +321,21 @@ def _describe(question: Question, seed: int) -> dict[str, Any]:
         "seed": seed,
         "seeds": sorted({run.seed for run in question.runs if run.seed is not None}),
         "note": ONE_RUN if question.num_runs == 1 else "",
-        "by_rule": {"left_out": brief(left_out), "bounds": question.bounds and list(question.bounds)}
-        if (left_out := question.differences.get("left_out")) is not None
-        else None,
+        "by_rule": _by_rule(question),
         "seen": {"num_seen": dict(question.seen), "clean": brief(question.clean)} if question.seen else None,
         "checkpoints": [],
     }
     return entry | counts_of(asked.metric, question.pairs)
+
+
+def _by_rule(question: Question) -> dict[str, Any] | None:
+    """Give the difference without the questions whose answers could not be read, and the bounds; None without any."""
+    left_out = question.differences.get("left_out")
+    if left_out is None or isinstance(question.pairs, Refusal):
+        return None
+    return {
+        "left_out": brief(left_out),
+        "num_left": num_read(question.pairs),
+        "left_out_reason": f"{left_out.reason}: {left_out.detail}" if isinstance(left_out, Refusal) else "",
+        "bounds": question.bounds and list(question.bounds),
+    }

@@ -5,6 +5,7 @@ The wording is a contract: an interval with every claim, counts with every inter
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ SEEN = "depends on questions that training has seen"
 LEAKAGE = "leakage > 5% and clean subset too small"
 SMALLER = "significant but smaller than your margin"
 TRADE_OFF = "trade-off"
-FOOTER = "Points are hundredths of the rate; printed numbers are rounded half to even; compare.json holds them in full."
+FOOTER = "Points are hundredths of the rate; printed numbers are rounded half to even; {where} them in full."
 
 Entry = Mapping[str, Any]
 
@@ -89,7 +90,8 @@ def render_terminal(compare: Entry) -> str:
     lines += ["", "Each model by itself"]
     for row in [_ARM_HEAD, *rows]:
         lines.append(("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
-    lines += [*_without_interval(compare), "", *[f"Note: {note}" for note in compare["notes"]], FOOTER]
+    lines += [*_without_interval(compare), "", *[f"Note: {note}" for note in compare["notes"]]]
+    lines.append(FOOTER.format(where="compare.json holds" if compare.get("is_stored", True) else "--json prints"))
     return _printable("\n".join(lines)) + "\n"
 
 
@@ -242,23 +244,59 @@ def _borderline(entry: Entry, family_size: int, alpha: float, power: float) -> s
     if entry["reason"] == DISAGREE:
         check = f"{_TEST_NAMES[entry['p_check_method']]} (adjusted p {probability(entry['p_check_adjusted'])})"
         main = f"the interval's own test (adjusted p {probability(entry['p_adjusted'])})"
-        return f"borderline: {DISAGREE}: {_difference(entry)}, {main}, {check}; {_counts(entry)}."
+        few = f" {few}" if (few := _too_few_to_check(entry, alpha)) else ""
+        return f"borderline: {DISAGREE}: {_difference(entry)}, {main}, {check}{few}; {_counts(entry)}."
     if entry["reason"] == SEEN:
         main = f"{_difference(entry)}, adjusted p {probability(entry['p_adjusted'])}"
         return f"borderline: {SEEN}: {main} on all, {_counts(entry)}. {_clean(entry)}"
-    rules, unit, unparsed = entry["by_rule"], entry["unit"], entry["unparsed"]
-    left_out = rules["left_out"]
-    valid_only = "no question is left without them"
+    rules, unit = entry["by_rule"], entry["unit"]
+    left_out, num_left = rules["left_out"], rules["num_left"]
     if left_out is not None:
         valid_only = f"left out {with_interval(left_out['difference'], left_out['interval'], unit)}"
+    elif num_left:
+        left = f"{num_left:,} questions are" if num_left != 1 else "one question is"
+        valid_only = f"without them {left} left, on which nothing can be said ({rules['left_out_reason']})"
+    else:
+        valid_only = "no question is left without them"
     bounds = ""
     if rules["bounds"] is not None:
         bounds = f"; between {_ends(rules['bounds'], unit, ' and ')} {_UNITS.get(unit, unit)} whatever they had been"
     return (
         f"borderline: {INVALID}: counted wrong {_difference(entry)}, {valid_only}{bounds}; invalid answers: "
-        f"{model_in_words(entry['model'])} {unparsed['model']:,}, {model_in_words(entry['against'])} "
-        f"{unparsed['against']:,}; {_counts(entry)}."
+        f"{_invalid(entry)}; {_counts(entry)}."
     )
+
+
+def short_reason(entry: Entry, *, alpha: float) -> str:
+    """Say in few words why a verdict is borderline or could not be given; "" for the others."""
+    if entry["verdict"] == "cannot decide":
+        return entry["reason"] + f": {entry['detail']}" * bool(entry["detail"])
+    if entry["verdict"] != "borderline":
+        return ""
+    if entry["reason"] == DISAGREE:
+        main, check = (probability(entry[name]) for name in ("p_adjusted", "p_check_adjusted"))
+        few = _too_few_to_check(entry, alpha)
+        return f"{DISAGREE}: adjusted p {main}, by {_TEST_NAMES[entry['p_check_method']]} {check}" + f" {few}" * bool(
+            few
+        )
+    if entry["reason"] == INVALID:
+        return f"{INVALID}: {_invalid(entry)}"
+    return str(entry["reason"])
+
+
+def _invalid(entry: Entry) -> str:
+    return ", ".join(f"{model_in_words(entry[side])} {entry['unparsed'][side]:,}" for side in ("model", "against"))
+
+
+def _too_few_to_check(entry: Entry, alpha: float) -> str:
+    """Say that no answers on so few images could pass the check, and how many are needed at the least.
+
+    Whole images are flipped or swapped, in 2^G ways; the observed one and its mirror are always among the extreme.
+    """
+    if 2.0 ** (1 - entry["num_groups"]) < alpha:
+        return ""
+    needed = math.floor(1 - math.log2(alpha)) + 1
+    return f"on {about_images(entry['num_images'], entry['num_groups'])}, and that check needs {needed} at the least"
 
 
 def _undecided(entry: Entry, family_size: int, alpha: float, power: float) -> str:

@@ -5,6 +5,7 @@ Accuracy and F1 hide which; sensitivity d' and criterion c of signal detection t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,10 @@ from sightline.records import Score
 from sightline.scoring.metric import Metric, Ratio
 from sightline.scoring.normalise import normalise
 from sightline.scoring.vqa import YES_NO
-from sightline.verdict.pairs import Refusal
-from sightline.verdict.questions import Arms, Asked, EvaluationSet, answer_family, find_runs
-from sightline.verdict.sentences import TRADE_OFF, subject, with_interval
+from sightline.verdict.findings import ALPHA
+from sightline.verdict.pairs import Pairs, Refusal
+from sightline.verdict.questions import Arms, Asked, EvaluationSet, Question, examine, find_runs, judge
+from sightline.verdict.sentences import TRADE_OFF, model_in_words, short_reason, subject, with_interval
 
 MEASURED_BY: Mapping[str, Sequence[str]] = {
     kind: [f"{kind}_{measure}" for measure in ("accuracy", "f1", "recall", "precision")] for kind in ("closed", "pope")
@@ -25,6 +27,12 @@ MEASURED_BY: Mapping[str, Sequence[str]] = {
 """Kind of yes/no question to the metrics, any of which says what was answered."""
 
 _CELLS = ("tp", "fp", "fn", "tn")
+
+MAX_UNREAD = 0.05
+"""Share of a model's answers that may say neither yes nor no before there is no d' and no criterion."""
+
+_TWO_ANSWERS = ("d_prime", "criterion")
+"""Components of signal detection theory, which knows a yes and a no and nothing else."""
 
 
 def sensitivity(parts: Mapping[str, Any]) -> Any:
@@ -67,7 +75,12 @@ COMPONENTS: Mapping[str, Metric] = {
     for metric in (
         _component("recall", "Recall: yes where yes is right", Ratio({"tp": 1}, {"tp": 1, "fn": 1})),
         _component("specificity", "Specificity: no where no is right", Ratio({"tn": 1}, {"tn": 1, "fp": 1})),
-        _component("yes_ratio", "Share of yes", Ratio({"tp": 1, "fp": 1}, dict.fromkeys(_CELLS, 1)), neutral=True),
+        _component(
+            "yes_ratio",
+            "Share of yes",
+            Ratio({"tp": 1, "fp": 1, "unread_no": -1}, dict.fromkeys(_CELLS, 1)),
+            neutral=True,
+        ),
         _component("d_prime", "Sensitivity d'", sensitivity, "sd"),
         _component("criterion", "Criterion c, above 0 drawn to no", criterion, "sd", neutral=True),
     )
@@ -99,7 +112,7 @@ def take_apart(
         ]
         asked = [each for each in asked if not isinstance(find_runs(counted[kind], each[0]), Refusal)]
         family_of_kind = [question for each in asked for question in each]
-        entries = iter(answer_family(counted[kind], sets, family_of_kind, seed=seed, with_checkpoints=False))
+        entries = iter(judge([_examine(counted[kind], sets, each, seed=seed) for each in family_of_kind], seed=seed))
         for model, against, _, data, template, _ in (each[0] for each in asked):
             # Which questions changed stands with accuracy; five times more would only fill the file.
             components = {name: next(entries) | {"fixed_ids": [], "broke_ids": []} for name in COMPONENTS}
@@ -114,10 +127,33 @@ def take_apart(
     return found
 
 
+def _examine(arms: Arms, sets: Mapping[str, EvaluationSet], asked: Asked, *, seed: int) -> Question:
+    """Estimate a component's difference, but no d' and no criterion where many answers say neither yes nor no."""
+    question = examine(arms, sets[asked.data], asked, find_runs(arms, asked), seed=seed)
+    if asked.metric.name not in _TWO_ANSWERS or isinstance(question.pairs, Refusal):
+        return question
+    unread = _unread(question.pairs, asked)
+    if not unread:
+        return question
+    refusal = Refusal(f"unread answers > {MAX_UNREAD:.0%}", f"{unread} say neither yes nor no")
+    return dataclasses.replace(question, differences={"wrong": refusal}, bounds=None, seen={}, clean=None)
+
+
+def _unread(pairs: Pairs, asked: Asked) -> str:
+    """Count the unread answers of both models where one of them has too many; "" where neither has."""
+    counts = {
+        model_in_words(name): (sum(score.outcome == "unparsed" for row in rows for score in row), sum(map(len, rows)))
+        for name, rows in ((asked.model, pairs.model), (asked.against, pairs.against))
+    }
+    if all(unread <= MAX_UNREAD * asked_of for unread, asked_of in counts.values()):
+        return ""
+    return " and ".join(f"{unread:,} of {asked_of:,} answers by {name}" for name, (unread, asked_of) in counts.items())
+
+
 def apply_trade_offs(entries: Sequence[dict[str, Any]], taken_apart: Sequence[Mapping[str, Any]]) -> None:
     """Let a question's verdict say that its parts moved oppositely.
 
-    Where d' changed with the metric, the metric's own verdict stands, and the parts are named beside it.
+    Where d' changed with the metric or is not known, its own verdict stands, and the parts are named beside it.
     """
     by_place = {
         (each["model"], each["against"], each["data"], each["template"], each["kind"]): each for each in taken_apart
@@ -129,7 +165,8 @@ def apply_trade_offs(entries: Sequence[dict[str, Any]], taken_apart: Sequence[Ma
         if measure not in ("accuracy", "f1") or not apart or not apart["trade_off"]:
             continue
         d_prime = next(each for each in apart["components"] if each["metric"] == "d_prime")
-        if entry["verdict"] in ("cannot decide", "borderline") or entry["verdict"] == d_prime["verdict"] != _NOTHING:
+        is_open = entry["verdict"] in ("cannot decide", "borderline") or d_prime["difference"] is None
+        if is_open or entry["verdict"] == d_prime["verdict"] != _NOTHING:
             entry["sentence"] += f" Its parts moved oppositely: {apart['trade_off']}."
         else:
             entry["sentence"] = f"{TRADE_OFF}: {apart['trade_off']}. {entry['metric']} by itself: {entry['sentence']}"
@@ -143,14 +180,16 @@ def _say(components: Mapping[str, Mapping[str, Any]], trade_off: str) -> str:
     reasons = {entry["reason"] + f" ({entry['detail']})" * bool(entry["detail"]) for entry in components.values()}
     if len(reasons) == 1 and all(entry["difference"] is None for entry in components.values()):
         return f"cannot decide: {reasons.pop()}."
-    said = []
+    named: dict[str, list[str]] = {}
     for name, entry in components.items():
-        found = f"cannot decide ({entry['reason']})"
+        why = short_reason(entry, alpha=ALPHA)
+        found = f"cannot decide ({why})"
         if entry["difference"] is not None:
             change = with_interval(entry["difference"], entry["interval"], entry["unit"])
-            found = f"{change}, {entry['verdict']}"
-        said.append(f"{_SHORT[name]} {found}")
-    return "; ".join(said) + "." + f" {TRADE_OFF}: {trade_off}." * bool(trade_off)
+            found = f"{change}, {entry['verdict']}" + f" ({why})" * bool(why)
+        named.setdefault(found, []).append(_SHORT[name])
+    said = "; ".join(f"{' and '.join(names)} {found}" for found, names in named.items())
+    return f"{said}." + f" {TRADE_OFF}: {trade_off}." * bool(trade_off)
 
 
 _SHORT: Mapping[str, str] = {
@@ -197,10 +236,11 @@ def _counted(arms: Arms, sets: Mapping[str, EvaluationSet], kind: str) -> Arms:
 
 
 def _cell(score: Score, reference: str) -> Score:
-    """Read what was said from "right or wrong" and the reference; an unparsed answer is no yes."""
+    """Read what was said from "right or wrong" and the reference; an unparsed answer is wrong, and no yes."""
     parts = score.parts
-    if not parts:
-        right = score.outcome == "unparsed" if reference == "no" else False
-        right = score.value == 1 if score.outcome == "scored" else right
+    if score.outcome == "unparsed":
+        parts = {"fn": 1.0} if reference == "yes" else {"fp": 1.0, "unread_no": 1.0}
+    elif not parts:
+        right = score.value == 1
         parts = {("tp" if right else "fn") if reference == "yes" else ("tn" if right else "fp"): 1.0}
     return Score(sample_id=score.sample_id, metric=score.metric, outcome=score.outcome, parts=parts)
