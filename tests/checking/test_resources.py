@@ -25,7 +25,7 @@ from sightline.checking.resources import (
     read_shapes,
 )
 from sightline.runner.first_loss import draw_places
-from sightline.verdict.power import groups_needed
+from sightline.verdict.statistics import groups_needed
 
 TINY = Path(__file__).parents[2] / "src" / "sightline" / "assets" / "tiny"
 

@@ -28,7 +28,7 @@ def init(
     from sightline.data.first_study import choose_shares, study_text
     from sightline.data.guess import guess_columns
     from sightline.storage import write_file
-    from sightline.verdict.power import groups_needed
+    from sightline.verdict.statistics import groups_needed
 
     if out.exists():
         raise StudyError(f"{out} exists; give another --out, or remove it")

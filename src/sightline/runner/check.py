@@ -48,8 +48,7 @@ from sightline.scoring.metrics import METRICS, Metric
 from sightline.study import Plan, Study, model_location, plan_study, refuse_unbuilt, source_location
 from sightline.study.names import MAKES_DATA, with_mixed
 from sightline.verdict.pairs import MIN_GROUPS
-from sightline.verdict.power import groups_needed
-from sightline.verdict.statistics import detectable_difference
+from sightline.verdict.statistics import detectable_difference, groups_needed
 
 if TYPE_CHECKING:
     from sightline.models.family import Family

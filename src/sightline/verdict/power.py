@@ -30,18 +30,6 @@ standard deviation of a question's difficulty, as in the simulations the tests a
 MAX_QUESTIONS = 10_000_000
 
 
-def groups_needed(num_comparisons: int) -> int:
-    """Give the fewest groups of questions on which a difference can be called real.
-
-    Two models' answers can be swapped group by group in 2^G ways, so the check that a difference must pass has no p
-    below 2 / 2^G, which is corrected for the number of comparisons.
-
-    Args:
-        num_comparisons: planned.
-    """
-    return max(MIN_GROUPS, math.ceil(math.log2(2 * num_comparisons / ALPHA)))
-
-
 def plan_test(
     num_questions: int | None = None,
     num_images: int | None = None,

@@ -5,12 +5,12 @@ The wording is a contract: an interval with every claim, counts with every inter
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sightline.data.groups import about_images
 from sightline.study.names import without_stage
+from sightline.verdict.statistics import groups_needed
 
 ONE_RUN = "one training run: the verdict is about this checkpoint, not the recipe"
 INVALID = "depends on how invalid answers are counted"
@@ -289,13 +289,10 @@ def _invalid(entry: Entry) -> str:
 
 
 def _too_few_to_check(entry: Entry, alpha: float) -> str:
-    """Say that no answers on so few images could pass the check, and how many are needed at the least.
-
-    Whole images are flipped or swapped, in 2^G ways; the observed one and its mirror are always among the extreme.
-    """
-    if 2.0 ** (1 - entry["num_groups"]) < alpha:
+    """Say that no answers on so few images could pass the check, and how many are needed at the least."""
+    needed = groups_needed(1, alpha)
+    if entry["num_groups"] >= needed:
         return ""
-    needed = math.floor(1 - math.log2(alpha)) + 1
     return f"on {about_images(entry['num_images'], entry['num_groups'])}, and that check needs {needed} at the least"
 
 

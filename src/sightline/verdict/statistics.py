@@ -236,3 +236,17 @@ def holm(p_values: Sequence[float], *, of: Sequence[object] | None = None) -> li
         largest = max(largest, min(1.0, num_left * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+def groups_needed(num_comparisons: int, alpha: float = 0.05) -> int:
+    """Give the fewest groups of questions on which a difference can be called real.
+
+    Two models' answers can be flipped or swapped group by group in 2^G ways, and the observed one and its mirror are
+    always among the extreme; so the check that a difference must pass has no p below 2 / 2^G, which is corrected for
+    the number of comparisons.
+
+    Args:
+        num_comparisons: planned.
+        alpha: the rate of false alarms that is allowed.
+    """
+    return math.floor(math.log2(2 * num_comparisons / alpha)) + 1
