@@ -41,13 +41,6 @@ ARMS = {
         options={**TRL_BEST, "bf16_adapters": True},
         pairs=True,
     ),
-    "trl-best-bf16-16": Arm(
-        module="trl_dpo",
-        about="the same, 16 pairs a pass",
-        micro_batch=16,
-        options={**TRL_BEST, "bf16_adapters": True},
-        pairs=True,
-    ),
 }
 ASKED = ("Describe this image.", "What does the picture show?", "Tell me what can be seen here.")
 ANSWER_TOKENS = (60, 110)

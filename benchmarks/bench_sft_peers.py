@@ -41,6 +41,16 @@ ARMS = {
     "sightline-qwen": Arm(
         module="sightline", about="shared prefixes", options={"layout": "tree"}, shape="qwen2.5-vl-7b"
     ),
+    "sightline-offload": Arm(
+        module="sightline",
+        about="activations wait in host memory",
+        options={"layout": "tree", "offload": "activations"},
+    ),
+    "sightline-checkpointing": Arm(
+        module="sightline",
+        about="activations computed again",
+        options={"layout": "tree", "gradient_checkpointing": True},
+    ),
     "plain": Arm(module="plain_loop", about="hand-written loop, bf16 adapters", micro_batch=8, options={"workers": 8}),
     "trl-defaults": Arm(
         module="trl_sft", about="TRL at its defaults: checkpointing", micro_batch=8, options={"checkpointing": True}
@@ -63,6 +73,13 @@ ARMS = {
     ),
     "trl-qwen": Arm(
         module="trl_sft", about="TRL best on Qwen2.5-VL", micro_batch=8, options=TRL_BEST, shape="qwen2.5-vl-7b"
+    ),
+    "trl-qwen-bf16": Arm(
+        module="trl_sft",
+        about="the same, bf16 adapters",
+        micro_batch=8,
+        options={**TRL_BEST, "bf16_adapters": True},
+        shape="qwen2.5-vl-7b",
     ),
     "unsloth-defaults": Arm(
         module="unsloth_sft",

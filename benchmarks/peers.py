@@ -21,7 +21,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def run_arm(given: argparse.Namespace, arm: Arm) -> dict[str, Any]:
     job = Job(
         workload=Workload.read(workload_file(given, shape)),
         folder=given.work / shape,
-        micro_batch=given.micro_batch or arm.micro_batch,
+        micro_batch=arm.micro_batch,
         merged=arm.merged,
         pairs=arm.pairs,
         num_trained=num_lora_parameters(shape, RANK),
@@ -136,10 +136,16 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
 
 
+def named(arms: Mapping[str, Arm], name: str) -> Arm:
+    """Find an arm by its name, which may end in the rows of its forward passes: `trl-best@32`."""
+    name, _, rows = name.partition("@")
+    return replace(arms[name], micro_batch=int(rows)) if rows else arms[name]
+
+
 def child(given: argparse.Namespace, *more: str) -> list[str]:
     """Write the command of a process that does one part of this one's work."""
     command = [sys.executable, sys.argv[0], *more, "--options", given.options]
-    for option in ("data", "work", "batch_size", "warmup", "steps", "questions", "branch_cap", "micro_batch", "shape"):
+    for option in ("data", "work", "batch_size", "warmup", "steps", "questions", "branch_cap", "shape"):
         value = getattr(given, option)
         command += [] if value is None else [f"--{option.replace('_', '-')}", str(value)]
     return command
@@ -213,7 +219,11 @@ def main(title: str, counted: str, arms: Mapping[str, Arm], prepare: Prepare) ->
         prepare: makes what they work on.
     """
     parser = argparse.ArgumentParser(description=title)
-    parser.add_argument("--arms", default="", help=f"one after another, of: {', '.join(arms)}")
+    parser.add_argument(
+        "--arms",
+        default="",
+        help=f"one after another, each with its own rows a pass or others (NAME@32): {', '.join(arms)}",
+    )
     parser.add_argument("--data", type=Path, help="folder with VQA_RAD_Dataset_Public.json and images/")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir(), "sightline-bench"), help="for models")
     parser.add_argument("--json", type=Path, help="where results go, after every arm")
@@ -222,7 +232,6 @@ def main(title: str, counted: str, arms: Mapping[str, Arm], prepare: Prepare) ->
     parser.add_argument("--questions", type=int, help="exactly so many an image")
     parser.add_argument("--branch-cap", type=int, help="most questions of an image that stay together")
     parser.add_argument("--batch-size", type=int, default=96, help="questions or pairs per optimizer step")
-    parser.add_argument("--micro-batch", type=int, help="samples of a forward pass, instead of the arm's own")
     parser.add_argument("--warmup", type=int, default=1, help="first optimizer steps, not counted")
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps that count")
     parser.add_argument("--shape", help="instead of the arms' own, e.g. tiny-llava")
@@ -235,7 +244,7 @@ def main(title: str, counted: str, arms: Mapping[str, Arm], prepare: Prepare) ->
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     if given.arm:
-        given.json.write_text(json.dumps(run_arm(given, arms[given.arm])), encoding="utf-8")
+        given.json.write_text(json.dumps(run_arm(given, named(arms, given.arm))), encoding="utf-8")
         return
     if given.prepare:
         prepare(given, given.prepare)
@@ -244,20 +253,20 @@ def main(title: str, counted: str, arms: Mapping[str, Arm], prepare: Prepare) ->
         print(f"{Path(sys.argv[0]).name}: needs --data and --arms; nothing is measured. See --help")
         return
     began = time.perf_counter()
-    names = given.arms.split(",")
-    for shape in dict.fromkeys(given.shape or arms[name].shape for name in names):
-        of_shape = [arms[name] for name in names if (given.shape or arms[name].shape) == shape]
+    chosen = {name: named(arms, name) for name in given.arms.split(",")}
+    for shape in dict.fromkeys(given.shape or arm.shape for arm in chosen.values()):
+        of_shape = [arm for arm in chosen.values() if (given.shape or arm.shape) == shape]
         weights = ["--weights"] if any(arm.needs_weights for arm in of_shape) else []
         subprocess.run(child(given, "--prepare", shape, *weights), check=True)  # apart: it would keep device memory
     print(f"prepared in {time.perf_counter() - began:.0f} s", flush=True)
     results: list[dict[str, Any]] = []
     command = f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}"
-    for name in names:
+    for name, arm in chosen.items():
         left = given.deadline - (time.perf_counter() - began)
         if left < 20:
-            results.append({"arm": name, "about": arms[name].about, "error": "not started: no time was left"})
+            results.append({"arm": name, "about": arm.about, "error": "not started: no time was left"})
             continue
-        results.append(start_arm(given, name, arms[name], min(given.limit, left)))
+        results.append(start_arm(given, name, arm, min(given.limit, left)))
         outcome = results[-1].get("error") or f"{results[-1]['samples_per_second']:.1f} {counted}s/s"
         print(f"{name}: {outcome}; {results[-1]['wall_seconds']:.0f} s in all", flush=True)
         if "error" in results[-1]:

@@ -20,6 +20,8 @@ def train(
     quantize: Literal["nf4", "int8"] | None = None,
     memory_gib: float | None = None,
     old_card: bool = False,
+    gradient_checkpointing: bool = False,
+    offload: Literal["none", "activations"] = "none",
 ) -> dict[str, Any]:
     """Train the job.
 
@@ -30,6 +32,8 @@ def train(
         row_tokens: tokens of one forward pass.
         quantize: how the base is stored; such an arm loads it by path.
         memory_gib: most memory to use; all there is by default.
+        gradient_checkpointing: compute activations again.
+        offload: keep activations in host memory.
         old_card: pretend that the card has neither bfloat16 nor Triton, as a T4: half precision and SDPA.
     """
     import torch
@@ -72,6 +76,8 @@ def train(
             branch_cap=job.workload.branch_cap,
             row_tokens=row_tokens,
             layout=layout,
+            gradient_checkpointing=gradient_checkpointing,
+            offload=offload,
             max_steps=len(job.workload.steps),
             learning_rate=LEARNING_RATE,
             schedule="constant",
