@@ -66,6 +66,35 @@ def test_the_tower_always_gets_the_same_number_of_pictures(model: LoadedModel, m
     assert given == [(4, 3, 24, 24)] * 3
 
 
+def test_a_pass_is_filled_up_with_pictures_that_are_prepared_for_later(model: LoadedModel, monkeypatch) -> None:
+    made, keys = of(model, [picture(number) for number in range(6)], together=4)
+    made.of(keys[:1])  # so that it is known what a picture takes
+    passes: list[int] = []
+    views = model.family.picture_views  # pyright: ignore
+    with made.expecting(keys), monkeypatch.context() as patch:
+        for coming in made._ahead.values():
+            coming.result()
+        patch.setattr(model.family, "picture_views", lambda *given: passes.append(1) or views(*given))
+        filled = made.of(keys[1:3])
+        later = made.of(keys)
+    assert len(passes) == 2 and list(filled) == keys[1:5]
+    for key, number in zip(keys, range(6), strict=True):
+        assert torch.equal(later[key].features_ND, seen(model, [number], 4)[number])
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_what_is_seen_ahead_is_there_when_asked_for_though_nothing_may_be_kept(
+    model: LoadedModel, opened, together: int
+) -> None:
+    made, keys = of(model, [picture(number) for number in range(3)], together=together, max_bytes=0)
+    made.see(keys[:2])
+    first = made.of(keys[:1])
+    assert sorted(name for name, _ in opened) == ["noise-0", "noise-1"][:together]
+    assert made.of(keys[:1])[keys[0]] is first[keys[0]]
+    made.see(keys[2:])
+    assert made.of(keys[:1])[keys[0]] is not first[keys[0]]
+
+
 def test_what_is_kept_holds_no_other_pictures_memory(model: LoadedModel) -> None:
     for found in seen(model, [0, 1], 4).values():
         assert found.untyped_storage().nbytes() == found.nbytes

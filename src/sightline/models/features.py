@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -49,9 +50,9 @@ class PictureFeatures:
 
     The same picture has the same bits whatever else is in its step, so a resumed run and a regrouped one agree with
     the uninterrupted one. Pictures therefore pass the vision tower one by one, or always `together` many: what is
-    missing is filled up with zeros. That a picture's bits then depend neither on its neighbours nor on its place
-    among them is an assumption about the device's kernels: that they are chosen by shape, and add up every row of a
-    shape in the same order. `tests/test_gpu_features.py` shows it of a device.
+    missing is filled up with pictures of later steps, or with zeros. That a picture's bits then depend neither on its
+    neighbours nor on its place among them is an assumption about the device's kernels: that they are chosen by shape,
+    and add up every row of a shape in the same order. `tests/test_gpu_features.py` shows it of a device.
 
     Args:
         module: the model.
@@ -81,6 +82,7 @@ class PictureFeatures:
         self._pool: ThreadPoolExecutor | None = None
         self._coming: deque[str] = deque()
         self._ahead: dict[str, Future[dict[str, Tensor]]] = {}
+        self._soon: dict[str, PictureView] = {}
 
     def register(self, pictures: Sequence[Picture]) -> None:
         """Make pictures known by their keys; they are opened when first needed."""
@@ -90,6 +92,7 @@ class PictureFeatures:
     def forget(self) -> None:
         """Drop what is kept; needed when weights that a picture passes have changed."""
         self._kept.clear()
+        self._soon.clear()
         self._bytes = 0
 
     @contextmanager
@@ -114,6 +117,22 @@ class PictureFeatures:
         self._coming.extend(key for key in dict.fromkeys(keys) if key not in self._kept and key not in self._ahead)
         self._look_ahead()
 
+    def see(self, keys: Iterable[str]) -> None:
+        """Compute now what `of` will be asked for next.
+
+        Said while a device still has other work, it never waits for this thread to launch the vision tower's many small
+        kernels. What does not fit into as much memory as kept features may take is left to `of`.
+        """
+        self._soon.clear()
+        if self.trained:
+            return
+        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
+        for start in range(0, len(missing), self.together):
+            found = self.of(missing[start : start + self.together])
+            self._soon.update((key, view) for key, view in found.items() if key not in self._kept)
+            if sum(view.nbytes for view in self._soon.values()) > self._limit():
+                return
+
     @property
     def trained(self) -> bool:
         """Whether anything a picture passes is being trained, so that nothing may be kept."""
@@ -126,7 +145,8 @@ class PictureFeatures:
         trained = self.trained
         if trained:
             self.forget()
-        found = {key: self._kept[key] for key in keys if key in self._kept}
+        held = ChainMap(self._kept, self._soon)
+        found = {key: held[key] for key in keys if key in held}
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         with nullcontext() if trained and torch.is_grad_enabled() else torch.no_grad():
             if trained or self.together == 1:
@@ -168,6 +188,7 @@ class PictureFeatures:
     def _compute_together(self, keys: Sequence[str]) -> dict[str, PictureView]:
         assert isinstance(self.family, OneShape)
         views: list[PictureView] = []
+        keys = [*keys, *self._fillers(keys)]
         for start in range(0, len(keys), self.together):
             inputs = self.stock_inputs(keys[start : start + self.together])
             missing = self.together - len(keys[start : start + self.together])
@@ -176,6 +197,14 @@ class PictureFeatures:
                 inputs = {name: torch.cat([tensor, filled[name]]) for name, tensor in inputs.items()}
             views += self.family.picture_views(self.module, inputs)[: self.together - missing]
         return dict(zip(keys, views, strict=True))
+
+    def _fillers(self, keys: Sequence[str]) -> list[str]:
+        """Choose pictures to fill the last pass up with: prepared already, and to be kept until they are asked for."""
+        wanted = -len(keys) % self.together
+        if not wanted or not self._kept or self._bytes + wanted * self._bytes / len(self._kept) > self._limit():
+            return []
+        ready = (key for key, coming in self._ahead.items() if coming.done() and not coming.exception())
+        return list(islice((key for key in ready if key not in keys), wanted))
 
     def _prepared(self, key: str) -> dict[str, Tensor]:
         waiting = self._ahead.pop(key, None)

@@ -1,12 +1,13 @@
-"""Activations that wait in host memory from the forward to the backward pass.
+"""Between device and host: activations that wait in host memory for the backward pass, values that are read later.
 
 On a CPU they are there already: nothing moves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,21 @@ def to_host(tensor: Tensor) -> Tensor:
     if tensor.device.type != "cuda":
         return tensor
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+def read_later(values: Tensor) -> Callable[[], list[Any]]:
+    """Start to copy values to the host; what is returned waits for them, but for nothing the device was given since."""
+    there, arrived = to_host(values), None
+    if values.device.type == "cuda":
+        arrived = torch.cuda.Event()
+        arrived.record()
+
+    def read() -> list[Any]:
+        if arrived is not None:
+            arrived.synchronize()
+        return there.tolist()
+
+    return read
 
 
 @contextmanager

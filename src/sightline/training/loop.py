@@ -24,6 +24,7 @@ from sightline.errors import DataError, SightlineError
 from sightline.models.forward import row_logprobs
 from sightline.models.loading import LoadedModel
 from sightline.models.memory import named_when_full
+from sightline.models.offload import read_later
 from sightline.models.steady import steady_attention
 from sightline.study import Training
 from sightline.training.batches import Batch, Plan, RenderedSet, Stage
@@ -208,8 +209,9 @@ def train(
         scaler.load_state_dict(state.loss_scale)
         torch.set_rng_state(state.random_state)
 
-    batch = plan.batch(state.step) if state.step < plan.num_steps else None
-    with loaded.features.expecting(batch.pictures if batch else ()):
+    batches = map(plan.batch, range(state.step, plan.num_steps))
+    batch, upcoming = next(batches, None), next(batches, None)
+    with loaded.features.expecting(_pictures(batch, upcoming)):
         while batch is not None:
             began = time.perf_counter()
             place, alone = plan.place(state.step), settings.carry_over == "weights"
@@ -228,12 +230,14 @@ def train(
             sums = _add_up(accelerator, parameters, sums)
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip)
-            # The next step is laid out while the device still works on this one; only then is its loss waited for.
-            upcoming = plan.batch(state.step + 1) if state.step + 1 < plan.num_steps else None
-            loaded.features.expect(upcoming.pictures if upcoming else ())
-            found = torch.stack([*sums.values(), norm.to(sums["loss"])]).tolist()
-            values = dict(zip(sums, found, strict=False))
-            loss_value, grad_norm = values.pop("loss"), found[-1]
+            read = read_later(torch.stack([*sums.values(), norm.to(sums["loss"])]))
+            # While the device is at it, the next steps are laid out, and it is given their pictures to go on with.
+            following = next(batches, None)
+            loaded.features.expect(_pictures(following))
+            loaded.features.see(_pictures(upcoming))
+            *found, grad_norm = read()
+            values = dict(zip(sums, found, strict=True))
+            loss_value = values.pop("loss")
             _refuse_no_number(state.step, batch, loss_value, grad_norm, scaler)
             scaler.step(optimizer)  # as it is, unless gradients of half precision overflowed
             scaler.update()
@@ -281,7 +285,7 @@ def train(
                 state.loss_scale = scaler.state_dict()
                 state.random_state = torch.get_rng_state()
                 save_checkpoint(checkpoints, state, keep=settings.keep_checkpoints)
-            batch = upcoming
+            batch, upcoming = upcoming, following if upcoming else None
             yield record
 
     if settings.keep == "best" and state.best_weights:
@@ -344,6 +348,11 @@ def _run_rows(
             sums[name] += value / count
     loaded.module.eval()
     return sums
+
+
+def _pictures(*batches: Batch | None) -> list[str]:
+    """List the pictures of batches, those of the first one first."""
+    return [key for batch in batches if batch for key in batch.pictures]
 
 
 def _refuse_no_number(

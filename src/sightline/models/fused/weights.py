@@ -83,16 +83,29 @@ class FoldedLinear:
             if shape not in scratch:
                 scratch[shape] = torch.zeros(shape, dtype=dtype, device=device)
             self.buffer = scratch[shape]
+        self._places = self._factor_places()
 
     @property
     def is_shared(self) -> bool:
         """Whether the frozen modules' weights are still views of the buffer; quantised ones never are."""
         if self.weigh is not None:
             return True
+        row_bytes = self.buffer.stride(0) * self.buffer.element_size()
         return all(
-            linear.weight.data_ptr() == self.buffer[rows].data_ptr()  # pyright: ignore
+            linear.weight.data_ptr() == self.buffer.data_ptr() + rows.start * row_bytes  # pyright: ignore
             for linear, rows in zip(self.linears, self._rows(), strict=True)
         )
+
+    def _factor_places(self) -> list[tuple[Factors, Tensor, Tensor]]:
+        """Find where in the buffer each adapter's factors go: A and B. Once, as `refresh` has no time for slicing."""
+        places, rank = [], 0
+        for each, rows in zip(self.factors, self._rows(), strict=True):
+            if each:
+                own = slice(rank, rank + len(each.a_RI))
+                below = self.buffer[self.num_outputs :, : self.num_inputs][own]
+                places.append((each, below, self.buffer[rows, self.num_inputs :][:, own]))
+                rank = own.stop
+        return places
 
     def _rows(self) -> list[slice]:
         starts = [sum(self.widths[:number]) for number in range(len(self.widths))]
@@ -101,20 +114,19 @@ class FoldedLinear:
     @torch.no_grad()
     def refresh(self) -> None:
         """Bring the factors, which the optimizer has changed, into the buffer."""
-        inputs, outputs, rank = self.num_inputs, self.num_outputs, 0
+        inputs, outputs = self.num_inputs, self.num_outputs
         if self.weigh is not None:  # another layer may have used it since
             self.buffer[outputs:, :inputs].zero_()
             self.buffer[:outputs, inputs:].zero_()
-        for linear, each, rows in zip(self.linears, self.factors, self._rows(), strict=True):
-            if self.weigh is not None:
+            for linear, rows in zip(self.linears, self._rows(), strict=True):
                 self.buffer[rows, :inputs].copy_(self.weigh(linear, self.buffer.dtype))
-            if self.has_bias and linear.bias is not None:
-                self.buffer[rows, inputs + self.bias_column].copy_(linear.bias)  # pyright: ignore
-            if each:
-                own = slice(rank, rank + len(each.a_RI))
-                self.buffer[outputs + own.start : outputs + own.stop, :inputs].copy_(each.a_RI)
-                torch.mul(each.b_OR, each.scale, out=self.buffer[rows, inputs + own.start : inputs + own.stop])
-                rank = own.stop
+        if self.has_bias:
+            for linear, rows in zip(self.linears, self._rows(), strict=True):
+                if linear.bias is not None:
+                    self.buffer[rows, inputs + self.bias_column].copy_(linear.bias)  # pyright: ignore
+        for each, a_place, b_place in self._places:
+            a_place.copy_(each.a_RI)
+            torch.mul(each.b_OR, each.scale, out=b_place)
 
     def project(self, x_TX: Tensor, adapter_input_TI: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the linears and their adapters.
