@@ -13,7 +13,7 @@ from sightline.models.adapters import adapter_weights, attach_lora, detach_adapt
 from sightline.models.loading import LoadedModel
 from sightline.records import Message
 from sightline.study import Training
-from sightline.training.loop import RenderedSet, StepRecord, train
+from sightline.training.loop import RenderedSet, StepRecord, mean_loss, train
 from sightline.training.objectives import Likelihood, RowLoss
 from sightline.training.schedule import learning_rate_at
 from sightline.trees.render import render
@@ -58,6 +58,18 @@ def test_learns_and_reports(tmp_path: Path) -> None:
     assert sum(record.samples for record in records) == 6 * len(data.sequences)
     measured = [record.step for record in records if record.validation_loss is not None]
     assert measured == [step for step in range(1, len(records) + 1) if step % (len(records) // 6) == 0]
+
+
+def test_dropout_drops_in_steps_and_in_nothing_else() -> None:
+    losses = {}
+    for dropout in (0.0, 0.5):
+        loaded = fresh(dropout=dropout)
+        data = rendered_set(loaded)
+        losses[dropout] = [record.loss for record in train(loaded, data, settings(epochs=None, max_steps=2))]
+        assert not any(module.training for module in loaded.module.modules())
+        assert mean_loss(loaded, data, 4096) == mean_loss(loaded, data, 4096)
+    assert losses[0.0][0] == losses[0.5][0]  # an adapter begins by adding nothing, whatever it drops
+    assert losses[0.0][1] != losses[0.5][1]
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 5])

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import DataError, SightlineError
-from sightline.models.forward import row_logprobs
+from sightline.models.forward import row_logprobs, set_mode
 from sightline.models.loading import LoadedModel
 from sightline.models.memory import named_when_full
 from sightline.models.offload import read_later
@@ -190,6 +190,7 @@ def train(
         rank=rank,
         num_ranks=num_ranks,
     )
+    modules = list(loaded.module.modules())
     parameters = {name: p for name, p in sorted(loaded.module.named_parameters()) if p.requires_grad}
     optimizer = make_optimizer(
         settings.optimizer,
@@ -226,7 +227,9 @@ def train(
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            set_mode(modules, training=True)
             sums = _run_rows(loaded, batch, objective, scaler, seed=seed, step=state.step)
+            set_mode(modules, training=False)
             sums = _add_up(accelerator, parameters, sums)
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip)
@@ -334,7 +337,6 @@ def _run_rows(
         raise DataError(
             f"step {step + 1}: no token is learnt in samples {list(batch.samples)[:8]}; look at their labels"
         )
-    loaded.module.train()
     for number, row in batch.own:
         # Dropout is keyed by step and row: an interruption does not change it, nor the number of ranks if rows stay.
         devices = [loaded.device] if loaded.device.type == "cuda" else []
@@ -346,7 +348,6 @@ def _run_rows(
         sums["loss"] += row_loss.detach()
         for name, value in found.metrics.items():
             sums[name] += value / count
-    loaded.module.eval()
     return sums
 
 
