@@ -44,7 +44,7 @@ ARMS = {
     "sightline-offload": Arm(
         module="sightline",
         about="activations wait in host memory",
-        options={"layout": "tree", "offload": "activations"},
+        options={"layout": "tree", "offload": True},
     ),
     "sightline-checkpointing": Arm(
         module="sightline",

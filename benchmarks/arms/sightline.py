@@ -21,7 +21,7 @@ def train(
     memory_gib: float | None = None,
     old_card: bool = False,
     gradient_checkpointing: bool = False,
-    offload: Literal["none", "activations"] = "none",
+    offload: bool = False,
 ) -> dict[str, Any]:
     """Train the job.
 
@@ -39,6 +39,7 @@ def train(
     import torch
 
     from sightline.models.adapters import attach_lora
+    from sightline.models.forward import save_memory
     from sightline.models.loading import load_family, load_model, wrap_model
     from sightline.study import PreferenceTraining, Training
     from sightline.training.batches import RenderedSet
@@ -65,6 +66,7 @@ def train(
     if job.pairs:
         notes["objective"] = preference(loaded, data, notes)
     attach_lora(loaded, rank=RANK, alpha=ALPHA)
+    save_memory(loaded, recompute=gradient_checkpointing, offload=offload)
     watch.check_trained(loaded.module)
     for step in job.workload.steps:
         longest = sum(len(data.sequences[number]) for number in step)
@@ -76,8 +78,6 @@ def train(
             branch_cap=job.workload.branch_cap,
             row_tokens=row_tokens,
             layout=layout,
-            gradient_checkpointing=gradient_checkpointing,
-            offload=offload,
             max_steps=len(job.workload.steps),
             learning_rate=LEARNING_RATE,
             schedule="constant",
