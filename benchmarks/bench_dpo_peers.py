@@ -79,7 +79,7 @@ def prepare(given: argparse.Namespace, shape: str) -> None:
         f"{per_image} pair{'s' if per_image > 1 else ''} an image",
         pairs_of(questions, per_image, folder),
         batch_size=given.batch_size,
-        num_steps=given.warmup + given.steps,
+        num_steps=given.warmup + given.steps + 1,
         branch_cap=given.branch_cap,
         folder=folder,
         together=2,

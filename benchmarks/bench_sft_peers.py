@@ -43,8 +43,8 @@ ARMS = {
     ),
     "sightline-offload": Arm(
         module="sightline",
-        about="activations wait in host memory",
-        options={"layout": "tree", "offload": True},
+        about="activations computed again from what waits in host memory",
+        options={"layout": "tree", "gradient_checkpointing": True, "offload": True},
     ),
     "sightline-checkpointing": Arm(
         module="sightline",
@@ -123,7 +123,7 @@ def prepare(given: argparse.Namespace, shape: str) -> None:
             name + (f", at most {given.branch_cap} together" if given.branch_cap else ""),
             questions,
             batch_size=given.batch_size,
-            num_steps=given.warmup + given.steps,
+            num_steps=given.warmup + given.steps + 1,
             branch_cap=given.branch_cap,
             folder=folder,
         ).write(file)

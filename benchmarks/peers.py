@@ -102,8 +102,11 @@ def run_arm(given: argparse.Namespace, arm: Arm) -> dict[str, Any]:
 
 
 def measured(watch: Watch, began: float, shape: str) -> dict[str, Any]:
-    """Turn what the watch saw into rates; medians over the steps after the warm-up."""
-    steps = range(watch.warmup, len(watch.seconds))
+    """Turn what the watch saw into rates; medians over the steps after the warm-up, but for the last.
+
+    In the last step nothing is done for a next one.
+    """
+    steps = range(watch.warmup, len(watch.seconds) - 1)
     tokens_per_second = statistics.median(watch.executed_tokens[i] / watch.seconds[i] for i in steps)
     return {
         "samples_per_second": statistics.median(watch.num_questions[i] / watch.seconds[i] for i in steps),
@@ -253,15 +256,15 @@ def main(title: str, counted: str, arms: Mapping[str, Arm], prepare: Prepare) ->
         print(f"{Path(sys.argv[0]).name}: needs --data and --arms; nothing is measured. See --help")
         return
     began = time.perf_counter()
-    chosen = {name: named(arms, name) for name in given.arms.split(",")}
-    for shape in dict.fromkeys(given.shape or arm.shape for arm in chosen.values()):
-        of_shape = [arm for arm in chosen.values() if (given.shape or arm.shape) == shape]
+    chosen = [(name, named(arms, name)) for name in given.arms.split(",")]
+    for shape in dict.fromkeys(given.shape or arm.shape for _, arm in chosen):
+        of_shape = [arm for _, arm in chosen if (given.shape or arm.shape) == shape]
         weights = ["--weights"] if any(arm.needs_weights for arm in of_shape) else []
         subprocess.run(child(given, "--prepare", shape, *weights), check=True)  # apart: it would keep device memory
     print(f"prepared in {time.perf_counter() - began:.0f} s", flush=True)
     results: list[dict[str, Any]] = []
     command = f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}"
-    for name, arm in chosen.items():
+    for name, arm in chosen:
         left = given.deadline - (time.perf_counter() - began)
         if left < 20:
             results.append({"arm": name, "about": arm.about, "error": "not started: no time was left"})

@@ -82,6 +82,20 @@ def test_a_pass_is_filled_up_with_pictures_that_are_prepared_for_later(model: Lo
         assert torch.equal(later[key].features_ND, seen(model, [number], 4)[number])
 
 
+def test_a_pass_is_filled_up_only_with_what_can_be_kept_and_is_not_yet(model: LoadedModel, opened) -> None:
+    made, keys = of(model, [picture(number) for number in range(6)], together=4)
+    size = made.of(keys[:1])[keys[0]].nbytes
+    made.max_bytes = 4 * size
+    with made.expecting(keys):
+        for coming in made._ahead.values():
+            coming.result()
+        assert list(made.of(keys[1:3])) == keys[1:3]
+        made.max_bytes = 100 * size
+        made.expect([*keys, keys[0]])
+        assert not made._coming and made._fillers(keys[3:4]) == keys[4:6]
+    assert len(opened) == len(keys)
+
+
 @pytest.mark.parametrize("together", [1, 2])
 def test_what_is_seen_ahead_is_there_when_asked_for_though_nothing_may_be_kept(
     model: LoadedModel, opened, together: int
@@ -93,6 +107,9 @@ def test_what_is_seen_ahead_is_there_when_asked_for_though_nothing_may_be_kept(
     assert made.of(keys[:1])[keys[0]] is first[keys[0]]
     made.see(keys[2:])
     assert made.of(keys[:1])[keys[0]] is not first[keys[0]]
+    with made.expecting(()):
+        made.see(keys[:1])
+    assert not made._soon or keys[0] not in made._soon  # nothing of a loop stays when it has ended
 
 
 def test_what_is_kept_holds_no_other_pictures_memory(model: LoadedModel) -> None:

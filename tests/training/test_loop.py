@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from sightline.data.pictures import PictureError
 from sightline.errors import DataError, SightlineError, StudyError
+from sightline.models import features
 from sightline.models.adapters import adapter_weights, attach_lora, detach_adapter, load_adapter, save_adapter
 from sightline.models.loading import LoadedModel
-from sightline.records import Message
+from sightline.records import Message, Picture
 from sightline.study import Training
 from sightline.training.loop import RenderedSet, StepRecord, mean_loss, train
 from sightline.training.objectives import Likelihood, RowLoss
@@ -70,6 +73,32 @@ def test_dropout_drops_in_steps_and_in_nothing_else() -> None:
         assert mean_loss(loaded, data, 4096) == mean_loss(loaded, data, 4096)
     assert losses[0.0][0] == losses[0.5][0]  # an adapter begins by adding nothing, whatever it drops
     assert losses[0.0][1] != losses[0.5][1]
+
+
+def test_pictures_are_looked_at_a_step_ahead_and_stop_the_step_that_shows_them(tmp_path: Path, monkeypatch) -> None:
+    loaded = fresh()
+    one_each = [rendered_set(loaded, 1, first) for first in (0, 3, 6)]
+    data = RenderedSet(
+        sequences=[sequence for part in one_each for sequence in part.sequences],
+        image_ids=[image_id for part in one_each for image_id in part.image_ids],
+    )
+    chosen = settings(batch_size=1, epochs=1, save_every=1)
+    seen: list[list[str]] = []
+    see, opened = loaded.features.see, features.open_picture
+    monkeypatch.setattr(loaded.features, "see", lambda keys: seen.append(list(keys)) or see(seen[-1]))
+    list(train(loaded, data, chosen))
+    assert [len(keys) for keys in seen] == [1, 1, 0] and seen[0] != seen[1]
+
+    def torn(shown: Picture) -> Any:
+        if loaded.family.picture_key(shown) == seen[1][0]:
+            raise PictureError("truncated-image", "it is torn")
+        return opened(shown)
+
+    monkeypatch.setattr(features, "open_picture", torn)
+    loaded.features.forget()
+    with pytest.raises(PictureError, match="torn"):
+        list(train(loaded, data, chosen, checkpoints=tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir())[-1] == "step-00000002"
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 5])

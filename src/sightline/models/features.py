@@ -29,6 +29,9 @@ KEPT_SHARE = 1 / 16
 """Share of a CUDA device's memory, as free when the first picture is computed, that kept features may take; less than
 what training leaves unplanned when it chooses how long a row may be."""
 
+SOON_SHARE = 1 / 4
+"""Share of what kept features may take that may be computed a step ahead of need, on top of it."""
+
 AHEAD = 64
 """Pictures that are opened and prepared before they are needed: some 90 MB at 336 pixels."""
 
@@ -102,35 +105,43 @@ class PictureFeatures:
         Args:
             keys: what will be asked for inside, in this order. What cannot be opened raises when it is asked for.
         """
-        outer = self._pool, self._coming, self._ahead  # a loop may be asked something between its own steps
-        self._coming, self._ahead = deque(key for key in dict.fromkeys(keys) if key not in self._kept), {}
+        outer = self._pool, self._coming, self._ahead, self._soon  # a loop may be asked something between its own steps
+        self._coming, self._ahead, self._soon = (
+            deque(key for key in dict.fromkeys(keys) if key not in self._kept),
+            {},
+            {},
+        )
         pool = self._pool = ThreadPoolExecutor(min(NUM_THREADS, os.cpu_count() or 1), "pictures")
         try:
             self._look_ahead()
             yield
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            self._pool, self._coming, self._ahead = outer
+            self._pool, self._coming, self._ahead, self._soon = outer
 
     def expect(self, keys: Iterable[str]) -> None:
         """Say, inside `expecting`, what else will be asked for, in this order."""
-        self._coming.extend(key for key in dict.fromkeys(keys) if key not in self._kept and key not in self._ahead)
+        announced = {*self._kept, *self._ahead, *self._coming}
+        self._coming.extend(key for key in dict.fromkeys(keys) if key not in announced)
         self._look_ahead()
 
     def see(self, keys: Iterable[str]) -> None:
-        """Compute now what `of` will be asked for next.
+        """Compute now what `of` will be asked for next, so that a device with other work need not wait for this thread.
 
-        Said while a device still has other work, it never waits for this thread to launch the vision tower's many small
-        kernels. What does not fit into as much memory as kept features may take is left to `of`.
+        Launching a vision tower's many small kernels takes about as long as running them. What does not fit, and what
+        cannot be opened, is left to `of`, which says so in the step that needs it.
         """
         self._soon.clear()
         if self.trained:
             return
         missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
         for start in range(0, len(missing), self.together):
-            found = self.of(missing[start : start + self.together])
+            try:
+                found = self.of(missing[start : start + self.together])
+            except Exception:
+                return
             self._soon.update((key, view) for key, view in found.items() if key not in self._kept)
-            if sum(view.nbytes for view in self._soon.values()) > self._limit():
+            if sum(view.nbytes for view in self._soon.values()) > self._limit() * SOON_SHARE:
                 return
 
     @property
@@ -201,10 +212,12 @@ class PictureFeatures:
     def _fillers(self, keys: Sequence[str]) -> list[str]:
         """Choose pictures to fill the last pass up with: prepared already, and to be kept until they are asked for."""
         wanted = -len(keys) % self.together
-        if not wanted or not self._kept or self._bytes + wanted * self._bytes / len(self._kept) > self._limit():
+        if not wanted or not self._kept:
+            return []
+        if self._bytes * (1 + (len(keys) + wanted) / len(self._kept)) > self._limit():
             return []
         ready = (key for key, coming in self._ahead.items() if coming.done() and not coming.exception())
-        return list(islice((key for key in ready if key not in keys), wanted))
+        return list(islice((key for key in ready if key not in keys and key not in self._kept), wanted))
 
     def _prepared(self, key: str) -> dict[str, Tensor]:
         waiting = self._ahead.pop(key, None)

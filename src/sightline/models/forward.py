@@ -171,7 +171,11 @@ def save_memory(loaded: LoadedModel, *, recompute: bool = False, offload: bool =
 
 
 def set_mode(modules: Sequence[nn.Module], *, training: bool) -> None:
-    """Do what `module.train()` does to each; walking through a 7B model takes 12 ms, and the device would wait."""
+    """Put modules, each named here itself, into training mode or out of it.
+
+    `module.train()` walks through a 7B model for 12 ms, in which the device would wait. What a module does beside in a
+    `train` of its own is not done: nothing that a language model with adapters is made of needs it.
+    """
     for module in modules:
         module.__dict__["training"] = training
 

@@ -23,10 +23,8 @@ def to_host(tensor: Tensor) -> Tensor:
 
 def read_later(values: Tensor) -> Callable[[], list[Any]]:
     """Start to copy values to the host; what is returned waits for them, but for nothing the device was given since."""
-    there, arrived = to_host(values), None
-    if values.device.type == "cuda":
-        arrived = torch.cuda.Event()
-        arrived.record()
+    there = to_host(values)
+    arrived = torch.cuda.current_stream(values.device).record_event() if values.device.type == "cuda" else None
 
     def read() -> list[Any]:
         if arrived is not None:

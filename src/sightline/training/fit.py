@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from sightline.errors import SightlineError
-from sightline.models.features import KEPT_SHARE
+from sightline.models.features import KEPT_SHARE, SOON_SHARE
 from sightline.models.forward import row_logprobs
 from sightline.models.fused.binding import fused_decoder
 from sightline.models.loading import LoadedModel
@@ -97,7 +97,7 @@ def choose_row_tokens(
         return max(longest, CPU_ROW)
     fused_decoder(loaded)  # its buffers are there before anything is measured
     trained = sum(parameter.numel() for parameter in loaded.module.parameters() if parameter.requires_grad)
-    room = limit * (MARGIN - KEPT_SHARE) - trained * BYTES_OF_STATE
+    room = limit * (MARGIN - KEPT_SHARE * (1 + SOON_SHARE)) - trained * BYTES_OF_STATE
     steps = plan_epoch(data.image_ids, batch_size=batch_size, branch_cap=branch_cap, seed=seed, epoch=0)[:16]
     laid_out = [data.rows(step, row_tokens=1 << 30, layout=layout) for step in steps]
     shortest = min(sum(map(len, rows)) for rows in laid_out)

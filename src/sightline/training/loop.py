@@ -288,7 +288,7 @@ def train(
                 state.loss_scale = scaler.state_dict()
                 state.random_state = torch.get_rng_state()
                 save_checkpoint(checkpoints, state, keep=settings.keep_checkpoints)
-            batch, upcoming = upcoming, following if upcoming else None
+            batch, upcoming = upcoming, following
             yield record
 
     if settings.keep == "best" and state.best_weights:
