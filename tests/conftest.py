@@ -53,9 +53,10 @@ def refuse_other_machines(event: str, arguments: tuple) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the hub's own code offline, pin the thread count, keep off the user's cache, and watch the sockets."""
-    cache = tempfile.TemporaryDirectory(prefix="sightline-tests-")
-    config.add_cleanup(cache.cleanup)
-    os.environ["SIGHTLINE_CACHE"] = cache.name
+    if not hasattr(config, "workerinput"):  # workers share their parent's: a picture is looked at once
+        cache = tempfile.TemporaryDirectory(prefix="sightline-tests-")
+        config.add_cleanup(cache.cleanup)
+        os.environ["SIGHTLINE_CACHE"] = cache.name
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "agg")

@@ -131,16 +131,16 @@ class Planted:
     lines: list[str]
 
 
-def plant(folder: Path) -> Planted:
-    """Write the rows and their pictures into a folder."""
+def plant(folder: Path, num_rows: int = NUM_ROWS) -> Planted:
+    """Write the rows and their pictures into a folder; however few the rows are, as many of them are bad."""
     for index in range(NUM_PICTURES):
         picture(index).save(folder / f"{index}.png")
-    places = np.random.default_rng(11).permutation(np.arange(100, NUM_ROWS))[: NUM_OF_EACH * len(SPOILERS)]
+    places = np.random.default_rng(11).permutation(np.arange(100, num_rows))[: NUM_OF_EACH * len(SPOILERS)]
     plan = dict(
         zip(map(int, places), [(kind, index) for kind in SPOILERS for index in range(NUM_OF_EACH)], strict=True)
     )
     lines, bad = [], {}
-    for place in range(NUM_ROWS):
+    for place in range(num_rows):
         row: Row = {
             "id": f"r{place}",
             "image": f"{place % NUM_PICTURES}.png",

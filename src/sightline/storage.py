@@ -103,6 +103,18 @@ def is_finished(manifest: Path, *, made_from: Mapping[str, str] | None = None) -
     return made_from is None or recorded_origin(manifest) == dict(made_from)
 
 
+def why_unfinished(manifest: Path, *, made_from: Mapping[str, str] | None = None) -> str:
+    """Say why what was finished once is not any more: which file differs, or what it is made from now; "" else."""
+    recorded = recorded_origin(manifest)
+    if recorded is None:
+        return ""
+    try:
+        check_manifest(manifest)
+    except CorruptError as error:
+        return str(error)
+    return what_differs(recorded, made_from) if made_from is not None else ""
+
+
 def is_intact(manifest: Path, file: Path) -> bool:
     """Say whether one file is as its manifest recorded it."""
     try:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from browser.visits import OpenPage, Visit
+
 
 def _chromium(playwright: Any) -> str:
     named = os.environ.get("CHROMIUM")
@@ -29,3 +31,23 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=_chromium(playwright), args=options)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def page(browser: Any) -> Any:
+    """The page of all visits; another one would be a process of its own, which costs a second of processor time."""
+    return browser.new_page()
+
+
+@pytest.fixture
+def open_page(page: Any) -> Iterator[OpenPage]:
+    """A function that opens a file, with `width` and `scheme`, as if nobody had been in the browser before."""
+    visits: list[Visit] = []
+
+    def open_file(path: Path, *, width: int = 1280, scheme: str = "light") -> Visit:
+        visits.append(Visit(page, path, width=width, scheme=scheme))
+        return visits[-1]
+
+    yield open_file
+    for one in visits:
+        one.leave()

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from browser.visits import CONTRAST, Visit, elsewhere, runs_out
+from browser.visits import CONTRAST, OpenPage, elsewhere, runs_out
 from report.hostile_study import ATTACKS, write_hostile_rows
 from report.planted_findings import FOUND, PROBLEMS
 from sightline.report.check_page import check_page
 from tiny_studies import sightline_command
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
-from playwright import sync_api
 
 pytestmark = pytest.mark.browser
 
@@ -35,8 +34,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["show", "check"])
-def test_the_page_is_quiet_and_asks_for_nothing(browser: sync_api.Browser, pages: dict[str, Path], name: str):
-    visit = Visit(browser, pages[name])
+def test_the_page_is_quiet_and_asks_for_nothing(open_page: OpenPage, pages: dict[str, Path], name: str):
+    visit = open_page(pages[name])
     visit.page.mouse.wheel(0, 20_000)
     assert visit.complaints == [] and elsewhere(visit, pages[name]) == []
     assert visit.page.evaluate("window.reached") is None
@@ -47,28 +46,28 @@ def test_the_page_is_quiet_and_asks_for_nothing(browser: sync_api.Browser, pages
 
 @pytest.mark.parametrize("name", ["show", "check"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_nothing_runs_out_of_the_side(browser: sync_api.Browser, pages: dict[str, Path], name: str, width: int):
-    assert runs_out(Visit(browser, pages[name], width=width).page, width) == []
+def test_nothing_runs_out_of_the_side(open_page: OpenPage, pages: dict[str, Path], name: str, width: int):
+    assert runs_out(open_page(pages[name], width=width).page, width) == []
 
 
 @pytest.mark.parametrize("name", ["show", "check"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: sync_api.Browser, pages: dict[str, Path], name: str, scheme: str):
-    measured = Visit(browser, pages[name], scheme=scheme).page.evaluate(CONTRAST, READ[name])
+def test_text_stands_out_from_its_ground(open_page: OpenPage, pages: dict[str, Path], name: str, scheme: str):
+    measured = open_page(pages[name], scheme=scheme).page.evaluate(CONTRAST, READ[name])
     assert {selector for selector, _ in measured} == set(READ[name])
     assert [pair for pair in measured if pair[1] < 4.5] == []
 
 
 @pytest.mark.parametrize("name", ["show", "check"])
-def test_the_page_prints(browser: sync_api.Browser, pages: dict[str, Path], name: str):
-    page = Visit(browser, pages[name]).page
+def test_the_page_prints(open_page: OpenPage, pages: dict[str, Path], name: str):
+    page = open_page(pages[name]).page
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
-def test_arrow_keys_go_from_token_to_token_and_say_what_it_is(browser: sync_api.Browser, pages: dict[str, Path]):
-    page = Visit(browser, pages["show"]).page
+def test_arrow_keys_go_from_token_to_token_and_say_what_it_is(open_page: OpenPage, pages: dict[str, Path]):
+    page = open_page(pages["show"]).page
     readout = page.locator("#readout")
     assert not readout.is_visible()
     for _ in range(20):
@@ -85,8 +84,8 @@ def test_arrow_keys_go_from_token_to_token_and_say_what_it_is(browser: sync_api.
     assert "tokens 4–67, id 3, position 4–67, not trained" in readout.inner_text()
 
 
-def test_tokens_stand_in_their_order_whatever_their_direction(browser: sync_api.Browser, pages: dict[str, Path]):
-    page = Visit(browser, pages["show"], width=1280).page
+def test_tokens_stand_in_their_order_whatever_their_direction(open_page: OpenPage, pages: dict[str, Path]):
+    page = open_page(pages["show"], width=1280).page
     hebrew = page.locator(".tokens", has_text="gnp.exe").first
     disordered = hebrew.evaluate(
         """line => { const boxes = [...line.querySelectorAll('.t')].map(t => t.getClientRects()[0]);
@@ -97,8 +96,8 @@ def test_tokens_stand_in_their_order_whatever_their_direction(browser: sync_api.
     assert "⟨U+202E⟩" in hebrew.inner_text() and "␛[31m" in hebrew.inner_text()
 
 
-def test_pictures_are_drawn_with_their_size_in_tokens(browser: sync_api.Browser, pages: dict[str, Path]):
-    page = Visit(browser, pages["show"]).page
+def test_pictures_are_drawn_with_their_size_in_tokens(open_page: OpenPage, pages: dict[str, Path]):
+    page = open_page(pages["show"]).page
     box = page.locator(".pictures svg").first.bounding_box()
     assert box is not None and box["width"] > 100
     assert page.locator(".pictures figcaption").first.inner_text() == "64 tokens 64 × 64"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from browser.visits import CONTRAST, Visit, elsewhere, runs_out, scroll_through
+from browser.visits import CONTRAST, OpenPage, elsewhere, runs_out, scroll_through
 from report.fake_study import MODELS, write_study
 from report.hostile_study import write_hostile_study
 from sightline.data.phantom import phantom_samples
@@ -39,15 +39,15 @@ def long_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_report(directory, with_images=False, with_figures=False)
 
 
-def test_the_page_is_quiet_and_asks_for_nothing(browser: sync_api.Browser, report: Path):
-    visit = Visit(browser, report)
+def test_the_page_is_quiet_and_asks_for_nothing(open_page: OpenPage, report: Path):
+    visit = open_page(report)
     visit.page.mouse.wheel(0, 20_000)
     assert visit.complaints == []
     assert elsewhere(visit, report) == []
 
 
-def test_pictures_are_drawn(browser: sync_api.Browser, report: Path):
-    visit = Visit(browser, report)
+def test_pictures_are_drawn(open_page: OpenPage, report: Path):
+    visit = open_page(report)
     box = visit.page.locator("#list .row:visible .pictures svg").first.bounding_box()
     assert box is not None and box["width"] > 100 and box["height"] > 50
     drawn = visit.page.evaluate(
@@ -56,8 +56,8 @@ def test_pictures_are_drawn(browser: sync_api.Browser, report: Path):
     assert drawn
 
 
-def test_fixed_and_broken_filter_by_comparison(browser: sync_api.Browser, report: Path):
-    visit = Visit(browser, report)
+def test_fixed_and_broken_filter_by_comparison(open_page: OpenPage, report: Path):
+    visit = open_page(report)
     everything = visit.shown()
     visit.page.locator("#controls").get_by_role("radio", name="Fixed").check()
     fixed = visit.shown()
@@ -70,8 +70,8 @@ def test_fixed_and_broken_filter_by_comparison(browser: sync_api.Browser, report
     assert visit.page.locator("#tally").inner_text() == f"{len(visit.shown())} of {len(everything)} questions"
 
 
-def test_tags_search_and_sort(browser: sync_api.Browser, report: Path):
-    visit = Visit(browser, report)
+def test_tags_search_and_sort(open_page: OpenPage, report: Path):
+    visit = open_page(report)
     page, everything = visit.page, visit.shown()
     page.locator("select[name='tag:answer_type']").select_option("CLOSED")
     closed = visit.shown()
@@ -108,10 +108,8 @@ def _number(page: sync_api.Page, section: str, row: str, column: str) -> sync_ap
         ("exploratory", "sft.a16", "Fixed"),
     ],
 )
-def test_a_number_leads_to_exactly_its_answers(
-    browser: sync_api.Browser, report: Path, section: str, row: str, column: str
-):
-    visit = Visit(browser, report)
+def test_a_number_leads_to_exactly_its_answers(open_page: OpenPage, report: Path, section: str, row: str, column: str):
+    visit = open_page(report)
     link = _number(visit.page, section, row, column)
     number = int(link.inner_text().replace(",", ""))
     link.click()
@@ -119,8 +117,8 @@ def test_a_number_leads_to_exactly_its_answers(
     assert visit.page.evaluate("document.activeElement.matches('#list .row')")
 
 
-def test_a_metrics_value_leads_to_the_questions_it_is_about(browser: sync_api.Browser, report: Path):
-    visit = Visit(browser, report)
+def test_a_metrics_value_leads_to_the_questions_it_is_about(open_page: OpenPage, report: Path):
+    visit = open_page(report)
     compare = json.loads((report.parent / "compare.json").read_text(encoding="utf-8"))
     arm = next(arm for arm in compare["arms"] if arm["model"] == "sft.a8")["metrics"]["closed_accuracy"]
     row = visit.page.locator("#results .panel", has_text=arm["title"]).locator("tr", has_text="sft.a8")
@@ -130,8 +128,8 @@ def test_a_metrics_value_leads_to_the_questions_it_is_about(browser: sync_api.Br
     assert visit.page.locator("#controls .set-here").inner_text() == " (2)"
 
 
-def test_rows_join_the_page_as_a_reader_comes_to_them(browser: sync_api.Browser, long_report: Path):
-    page = Visit(browser, long_report).page
+def test_rows_join_the_page_as_a_reader_comes_to_them(open_page: OpenPage, long_report: Path):
+    page = open_page(long_report).page
     total = page.evaluate("JSON.parse(document.getElementById('facts').content.textContent).rows.length")
     assert total > FIRST_ROWS and page.locator("#list .row").count() == FIRST_ROWS
     page.locator("#list .row").first.focus()
@@ -146,16 +144,16 @@ def test_rows_join_the_page_as_a_reader_comes_to_them(browser: sync_api.Browser,
     assert last == sorted(last, key=str.lower)
 
 
-def test_a_picture_leads_to_its_own_file(browser: sync_api.Browser, report: Path):
-    page = Visit(browser, report).page
+def test_a_picture_leads_to_its_own_file(open_page: OpenPage, report: Path):
+    page = open_page(report).page
     with page.context.expect_page() as opened:
         page.locator("#list .original").first.click()
     assert opened.value.url.startswith((report.parent / "data" / "pictures").as_uri())
     assert opened.value.evaluate("document.images[0].naturalWidth") > 0
 
 
-def test_arrow_keys_move_among_the_rows(browser: sync_api.Browser, report: Path):
-    page = Visit(browser, report).page
+def test_arrow_keys_move_among_the_rows(open_page: OpenPage, report: Path):
+    page = open_page(report).page
     focused = "[...document.querySelectorAll('#list .row')].indexOf(document.activeElement)"
     page.locator("#list .row").first.focus()
     for key, expected in (("ArrowDown", 1), ("j", 2), ("ArrowUp", 1), ("Home", 0), ("ArrowUp", 0)):
@@ -164,8 +162,8 @@ def test_arrow_keys_move_among_the_rows(browser: sync_api.Browser, report: Path)
     assert page.locator("#list .row[tabindex='0']").count() == 1
 
 
-def test_everything_can_be_reached_and_has_a_name(browser: sync_api.Browser, report: Path):
-    page = Visit(browser, report).page
+def test_everything_can_be_reached_and_has_a_name(open_page: OpenPage, report: Path):
+    page = open_page(report).page
     unnamed = page.evaluate(
         """[...document.querySelectorAll('select, input, [role=img], [role=region]')]
            .filter(e => !(e.getAttribute('aria-label') || e.closest('label')?.textContent.trim()))
@@ -187,8 +185,8 @@ def test_without_script_everything_can_still_be_read(browser: sync_api.Browser, 
 
 
 @pytest.mark.parametrize("which", ["report", "hostile_report"])
-def test_nothing_runs_out_of_the_side(browser: sync_api.Browser, request: pytest.FixtureRequest, which: str):
-    page = Visit(browser, request.getfixturevalue(which)).page
+def test_nothing_runs_out_of_the_side(open_page: OpenPage, request: pytest.FixtureRequest, which: str):
+    page = open_page(request.getfixturevalue(which)).page
     for width in (320, 380, 768, 1280):
         page.set_viewport_size({"width": width, "height": 900})
         scroll_through(page)
@@ -209,22 +207,22 @@ READ += [
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: sync_api.Browser, report: Path, scheme: str):
-    measured = Visit(browser, report, scheme=scheme).page.evaluate(CONTRAST, READ)
+def test_text_stands_out_from_its_ground(open_page: OpenPage, report: Path, scheme: str):
+    measured = open_page(report, scheme=scheme).page.evaluate(CONTRAST, READ)
     assert {selector for selector, _ in measured} == set(READ)
     assert [pair for pair in measured if pair[1] < 4.5] == []
 
 
-def test_the_page_prints_without_its_controls(browser: sync_api.Browser, report: Path):
-    page = Visit(browser, report).page
+def test_the_page_prints_without_its_controls(open_page: OpenPage, report: Path):
+    page = open_page(report).page
     page.emulate_media(media="print", color_scheme="dark")
     assert not page.locator("#controls").is_visible() and not page.locator("nav").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
-def test_hostile_data_is_inert(browser: sync_api.Browser, hostile_report: Path):
-    visit = Visit(browser, hostile_report)
+def test_hostile_data_is_inert(open_page: OpenPage, hostile_report: Path):
+    visit = open_page(hostile_report)
     page = visit.page
     page.locator("#list .row").first.hover()
     page.locator("[name=words]").fill("<script>")
@@ -238,17 +236,17 @@ def test_hostile_data_is_inert(browser: sync_api.Browser, hostile_report: Path):
     assert elsewhere(visit, hostile_report) == []
 
 
-def test_the_policy_stops_a_script_that_got_in_all_the_same(browser: sync_api.Browser, report: Path, tmp_path: Path):
+def test_the_policy_stops_a_script_that_got_in_all_the_same(open_page: OpenPage, report: Path, tmp_path: Path):
     broken_into = tmp_path / "report.html"
     text = report.read_text(encoding="utf-8")
     broken_into.write_text(
         text.replace("<main>", "<main><script>window.reached = 1</script><img src=x onerror='window.reached = 1'>"),
         encoding="utf-8",
     )
-    assert Visit(browser, broken_into).page.evaluate("window.reached") is None
+    assert open_page(broken_into).page.evaluate("window.reached") is None
 
 
-def test_all_models_are_named_on_a_phone(browser: sync_api.Browser, report: Path):
-    page = Visit(browser, report, width=380).page
+def test_all_models_are_named_on_a_phone(open_page: OpenPage, report: Path):
+    page = open_page(report, width=380).page
     for model in MODELS:
         assert page.locator("#results .model", has_text=model).first.is_visible()

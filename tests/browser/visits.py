@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from playwright import sync_api
 
 
 class Visit:
-    """A page that was opened, with what it said on the console and every address it asked for."""
+    """A file that was opened in a page, with what it said on the console and every address it asked for."""
 
-    def __init__(self, browser: sync_api.Browser, path: Path, *, width: int = 1280, scheme: str = "light"):
-        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    def __init__(self, page: sync_api.Page, path: Path, *, width: int, scheme: str) -> None:
+        self.page = page
         self.complaints: list[str] = []
         self.asked_for: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.asked_for.append(request.url))
-        self.page.goto(path.as_uri())
+        self._listeners: dict[Any, Any] = {
+            "console": lambda message: self.complaints.append(message.text),
+            "pageerror": lambda error: self.complaints.append(str(error)),
+            "request": lambda request: self.asked_for.append(request.url),
+        }
+        for event, listener in self._listeners.items():
+            page.on(event, listener)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(media="null", color_scheme=scheme)  # type: ignore[arg-type]
+        page.mouse.move(0, 0)
+        page.goto(path.as_uri())
+
+    def leave(self) -> None:
+        """Close what was opened beside the page, and leave nothing behind in it."""
+        for other in self.page.context.pages:
+            if other is not self.page:
+                other.close()
+        self.page.evaluate("localStorage.clear()")
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
+        self.page.goto("about:blank")
 
     def shown(self) -> list[str]:
         """The questions in view, in their order."""
@@ -27,6 +45,10 @@ class Visit:
 
     def choose(self, name: str, value: str) -> None:
         self.page.locator(f"#controls [name={name}]").select_option(value)
+
+
+OpenPage = Callable[..., Visit]
+"""The fixture `open_page`."""
 
 
 def elsewhere(visit: Visit, path: Path) -> list[str]:

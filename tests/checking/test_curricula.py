@@ -136,10 +136,10 @@ def test_what_one_stage_carries_over_makes_no_other_model(tmp_path: Path) -> Non
 
 def test_a_curriculum_is_measured_by_the_rows_its_stages_are_about(tmp_path: Path) -> None:
     run, _ = plan(tmp_path, stages(f"{OPEN}, max_steps: 2", f"{CLOSED}, epochs: 0.5")).runs
-    finding = only(check_share_seen(run, 80, 40))
+    finding = only(check_share_seen([run], {run.name: (80, 40)}))
     # By hand: two steps of 16 rows, and half of 40.
     assert "2 steps of 16 rows, then 0.5 epochs see 52 of 120 rows" in finding.message
-    assert list(check_share_seen(run, 60, 40)) == []
+    assert list(check_share_seen([run], {run.name: (60, 40)})) == []
     # More passes over a short stage do not make up for a long one.
     run, _ = plan(tmp_path, stages(f"{OPEN}, max_steps: 2", f"{CLOSED}, epochs: 20")).runs
-    assert only(check_share_seen(run, 200, 10)).evidence == {"num_seen": 42, "num_rows": 210}
+    assert only(check_share_seen([run], {run.name: (200, 10)})).evidence == {"num_seen": 42, "num_rows": 210}

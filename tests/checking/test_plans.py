@@ -130,12 +130,14 @@ def test_defaults_recipes_and_what_people_try_are_usual(folder: Path) -> None:
     ],
 )
 def test_a_step_that_sees_less_than_half_says_so(folder: Path, length: str, num_rows: int, told: str) -> None:
-    [run] = plan(folder, f"  a: {{on: open.train, {length}}}").runs
-    finding = only(check_share_seen(run, num_rows))
-    assert finding.severity == "warning" and told in finding.message
+    runs = plan(folder, f"  a: {{on: open.train, {length}, seeds: [0, 1, 2], members: {{x: {{}}, y: {{}}}}}}").runs
+    x, y = check_share_seen(runs, {run.name: [num_rows] for run in runs})  # once each, not once per seed
+    assert x.severity == "warning" and told in x.message
+    assert x.message.startswith("a.x: ") and y.message.startswith("a.y: ")
 
 
 def test_a_step_that_sees_half_or_more_says_nothing(folder: Path) -> None:
     for length, num_rows in (("max_steps: 4, batch_size: 8", 64), ("epochs: 1", 9), ("max_steps: 4", 0)):
         [run] = plan(folder, f"  a: {{on: open.train, {length}}}").runs
-        assert list(check_share_seen(run, num_rows)) == []
+        assert list(check_share_seen([run], {"a": [num_rows]})) == []
+        assert list(check_share_seen([run], {})) == []

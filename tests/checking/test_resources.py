@@ -96,10 +96,13 @@ def test_the_detectable_difference_of_vqa_rad_s_test_split_is_the_known_one() ->
     """451 questions, 20% discordant: 5.9 points (McNemar's large-sample power, normal quantiles)."""
     rows = [sample(n, chr(65 + n % 203), f"{n}?", "no") for n in range(451)]
     finding = only(check_detectable("d", rows, by="exact_match", num_comparisons=1, detectable=by_normal))
-    assert finding.evidence["points"] == pytest.approx(5.9, abs=0.01)
+    assert finding.evidence["points_if_independent"] == pytest.approx(5.9, abs=0.01)
     # By hand: 45 images of three questions, 158 of two; alike, they count as one each.
     alike = 100 * by_normal(math.sqrt(0.2 * (45 * 9 + 158 * 4)) / 451, 0, 0.05)
     assert finding.evidence["points_if_alike"] == pytest.approx(alike)
+    # Nine tenths of the variance as if independent, one tenth as if alike.
+    expected = math.hypot(math.sqrt(0.9) * finding.evidence["points_if_independent"], math.sqrt(0.1) * alike)
+    assert finding.evidence["points"] == pytest.approx(expected)
     corrected = only(check_detectable("d", rows, by="exact_match", num_comparisons=4, detectable=by_normal))
     assert corrected.evidence["points"] > finding.evidence["points"]
     assert list(check_detectable("d", rows[:1], by="nll", num_comparisons=1, detectable=by_normal)) == []

@@ -12,7 +12,7 @@ base: builtin:tiny
 data:
   mine: {source: rows.csv, split: {train: 0.5, test: 0.5, by: image}}
   drawn: {source: "builtin:phantom", images: 10, split: {train: 0.4, test: 0.6, by: image}}
-steps: {sft: {on: [mine.train, drawn.train], max_steps: 2, seeds: [0, 1]}}
+steps: {sft: {on: [mine.train, drawn.train], max_steps: 2, batch_size: 4, seeds: [0, 1]}}
 evaluate:
   on: [mine.test, drawn.test]
   metrics: ["my_metrics.py:organ_f1", nll]

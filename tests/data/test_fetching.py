@@ -10,7 +10,7 @@ import pytest
 
 from hub_server import Hub, serve
 from sightline.data import fetching
-from sightline.data.fetching import choose_files, fetch, is_name, licence_of, pinned
+from sightline.data.fetching import choose_files, fetch, is_fetched, is_name, licence_of, pinned
 from sightline.data.formats import load_source
 from sightline.data.releases import RELEASES
 from sightline.errors import DataError, MissingDataError
@@ -84,6 +84,7 @@ def test_a_fetch_that_broke_off_goes_on_with_the_files_that_are_missing(hub: Hub
     hub.breaks["b.bin"] = 5000
     with pytest.raises(MissingDataError, match="what has arrived is kept"):
         fetch("some/set")
+    assert not is_fetched("some/set")
     whole = set(hub.fetched()) - {"b.bin"}
     assert len(whole) == 3
     hub.breaks.clear()
@@ -91,6 +92,9 @@ def test_a_fetch_that_broke_off_goes_on_with_the_files_that_are_missing(hub: Hub
     folder = fetch("some/set").folder
     assert set(hub.fetched()).isdisjoint(whole)  # what had arrived whole is not fetched again
     assert (folder / "b.bin").read_bytes() == bytes(range(256)) * 400
+    asked = len(hub.requests)
+    assert is_fetched("some/set") and is_fetched(f"some/set@{FIRST}") and len(hub.requests) == asked
+    assert not is_fetched("some/set", subset="other") and not is_fetched("no/set")
 
 
 def test_a_half_fetched_dataset_is_never_read_but_made_whole(hub: Hub, tmp_path: Path):

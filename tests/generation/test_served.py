@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from sightline.data.phantom import phantom_samples
 from sightline.errors import StudyError
 from sightline.generation.answering import Wording
 from sightline.generation.calls import Call, Reply, ReplyDecoding, call_key
+from sightline.generation.chat_format import read_completion
 from sightline.generation.remote import connect
+from sightline.generation.retries import BrokenReplyError
 from sightline.generation.served import answer_by_calls
 from sightline.records import NO_ANSWER, Message, to_json
 from sightline.storage import canonical_json, sha256_of
@@ -135,3 +138,27 @@ def test_what_was_asked_before_there_were_conversations_keeps_its_place_in_the_l
     assert call_key(identity, call, GREEDY) == sha256_of(canonical_json(by_hand))
     put = dataclasses.replace(call, text="", messages=call.conversation)
     assert put.conversation == call.conversation and call_key(identity, put, GREEDY) != call_key(identity, call, GREEDY)
+
+
+def replied(message: dict[str, Any], finish_reason: str | None = "stop") -> str:
+    return json.dumps({"choices": [{"message": message, "finish_reason": finish_reason}]})
+
+
+@pytest.mark.parametrize("message", [{"content": ""}, {"content": " \n"}, {"content": None}, {}])
+def test_a_model_that_ends_without_a_word_has_answered_and_a_judge_has_not(message: dict[str, Any]) -> None:
+    found = read_completion(replied(message), str, may_be_empty=True)
+    assert (found["text"].strip(), found["finish_reason"]) == ("", "stop")
+    with pytest.raises(BrokenReplyError, match="the reply is empty"):
+        read_completion(replied(message), str)
+    for unfinished in ("tool_calls", "error", None):
+        with pytest.raises(BrokenReplyError, match="the reply is empty"):
+            read_completion(replied(message, unfinished), str, may_be_empty=True)
+    for said in ("length", "content_filter"):
+        assert read_completion(replied(message, said), str)["finish_reason"] == said
+
+
+def test_an_empty_answer_is_asked_for_once() -> None:
+    with serve_judge(JudgeServer(judge=lambda body: "")) as server:
+        engine = connect(server.address, "some", send_images=True, num_tries=3)
+        (answer,) = answer_by_calls(engine, [TALK], GREEDY, wording=PLAIN, **ASKED)
+    assert (answer.text, answer.finish_reason, answer.reason, len(server.bodies)) == ("", "stop", None, 1)

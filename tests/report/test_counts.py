@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from sightline.records import Answer
 from sightline.report.build import build_report
 from sightline.report.reading import read_study
 from sightline.report.results import result_tables
+from sightline.report.study_tables import results_table
+from sightline.scoring.metrics import METRICS, score_answers
 from sightline.storage import write_manifest
+from sightline.verdict.compare import compare_models
 
 YES_NO = [sample for sample in phantom_samples(12, seed=3) if sample.answer in ("yes", "no")]
 
@@ -74,3 +78,30 @@ def test_the_report_says_what_exactly_answered(tmp_path: Path) -> None:
         f"base owner/name@abc, stored as nf4, adapter {'5f' * 32}, which says it was made for owner/&lt;b&gt;" in page
     )
     assert "5f" * 32 in (study / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_value_that_is_a_share_of_part_of_the_answers_says_of_how_many() -> None:
+    texts = dict(zip((sample.id for sample in YES_NO), itertools.cycle(["No.", "no", "Yes.", "Hm."]), strict=False))
+    answers = [
+        Answer(sample_id=name, model="base", data="d", text=text, finish_reason="stop", num_tokens=2)
+        for name, text in texts.items()
+    ]
+    metrics = [METRICS[f"pope_{name}"] for name in ("accuracy", "precision", "recall", "f1")]
+    samples = {sample.id: sample for sample in YES_NO}
+    scores = {metric.name: score_answers(metric, samples, answers) for metric in metrics}
+    compare = compare_models(
+        study="s", samples={"d": samples}, scores={("base", "d", "plain"): scores}, metrics=metrics, stated=[]
+    )
+    # By hand: precision is of what was called yes, recall of what is yes, F1 of whatever is or was called yes.
+    called = {name for name, text in texts.items() if text == "Yes."}
+    present = {sample.id for sample in YES_NO if sample.answer == "yes"}
+    expected = [len(texts), len(called), len(present), len(called | present)]
+    assert len(set(expected)) == 4
+    (table,) = result_tables(compare)
+    assert [panel.rows[0].num_counted for panel in table.panels] == [
+        str(len(texts)), *(f"{number} of {len(texts)}" for number in expected[1:])
+    ]  # fmt: skip
+    whole = results_table(compare)
+    assert whole is not None
+    (place,) = [place for place, column in enumerate(whole.columns) if column.title == "Answers behind it"]
+    assert [row[place].value for row in whole.rows] == expected

@@ -42,9 +42,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("bitsandbytes", reason="needs the extra `quantize`")
     folder = tmp_path_factory.mktemp("finished")
     text = STUDY.replace("EXTRA", "quantize: nf4, optimizer: adamw_8bit, train: [projector], save_every: 1")
-    run_study(study_of(folder, text), folder / "out")
+    run_study(study_of(folder, text), folder / "out", with_figures=False)
     before = contents(folder / "out")
-    run_study(study_of(folder, text), folder / "out")
+    run_study(study_of(folder, text), folder / "out", with_figures=False)
     assert contents(folder / "out") == before  # finished is finished
     return folder / "out"
 
@@ -80,7 +80,7 @@ def test_a_study_goes_on_with_anothers_adapter(tmp_path: Path, finished: Path) -
     config["base_model_name_or_path"] = "somebody/tiny"
     (tmp_path / "theirs" / "adapter_config.json").write_text(json.dumps(config))
     study = study_of(tmp_path, with_published(finished, "", tmp_path / "theirs"))
-    assert run_study(study, tmp_path / "out").exists()
+    assert run_study(study, tmp_path / "out", with_figures=False).exists()
     made = recorded_origin(tmp_path / "out" / "models" / "sft" / "manifest.json")
     assert made and made["parent/adapter made for"] == "somebody/tiny"
     config = json.loads((tmp_path / "out" / "models" / "sft" / "adapter_config.json").read_text())
@@ -113,6 +113,16 @@ def test_what_a_step_sets_must_be_what_the_adapter_has(tmp_path: Path, finished:
     (run,) = shelf.prepared.plan.runs
     with pytest.raises(StudyError, match=f"sft: goes on with the adapter published, and {named}"):
         make_model(run, shelf, set_hashes(shelf.prepared.sets), Display(quiet=True), lambda: None)
+
+
+def test_so_must_what_the_step_after_it_sets(tmp_path: Path, finished: Path) -> None:
+    text = with_published(finished, "}, more: {from: sft, on: p.train, quantize: nf4, lora: {rank: 16}")  # the default
+    shelf = shelf_of(tmp_path, text)
+    shutil.copytree(finished / "models" / "sft", tmp_path / "out" / "models" / "sft")
+    with pytest.raises(StudyError, match=r"more: goes on with the adapter sft, and lora.rank is 16 here and 2 there"):
+        make_model(
+            shelf.prepared.plan.runs[1], shelf, set_hashes(shelf.prepared.sets), Display(quiet=True), lambda: None
+        )
 
 
 def test_steps_that_differ_in_quantize_are_refused(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def study_of(folder: Path, text: str = STUDY) -> Study:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    run_study(study_of(folder), folder / "out")
+    run_study(study_of(folder), folder / "out", with_figures=False)
     return folder / "out"
 
 
@@ -152,6 +152,7 @@ OTHER = "models: {other: {base: ./elsewhere}, there: {base: ./elsewhere, adapter
         ("from: [sft, mean]", "from: [base, mean]", "best@0: base has no adapter that could be taken"),
         ("by: exact_match", "by: answer_length", "right@0: by: answer_length has no better side"),
         ("from: mean, on: p.train", "from: mean, on: p.train, lora: {rank: 8}", "lora.rank is 8 here and 6 there"),
+        ("from: mean, on: p.train", "from: mean, on: p.train, lora: {rank: 16}", "lora.rank is 16 here and 6 there"),
         ("[sft.a@0, sft.b@1]", "[sft.a@0, there]", "small: sft.a@0 sits on builtin:tiny and there on .*elsewhere"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A study over ten thousand rows, 57 of them bad in 19 ways: all are reported, also those too long for the model."""
+"""A study over thousands of rows, 57 of them bad in 19 ways: all are reported, also those too long for the model."""
 
 from __future__ import annotations
 
@@ -19,18 +19,14 @@ evaluate: {on: rows.test, max_new_tokens: 1818}  # 230 tokens of context are lef
 """
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    return plant(tmp_path_factory.mktemp("study"))
-
-
 def study(planted: Planted, on_bad_row: str) -> Study:
     file: Path = planted.folder / f"{on_bad_row}.yaml"
     file.write_text(STUDY.replace("ON_BAD_ROW", on_bad_row))
     return load_study(file)
 
 
-def test_the_default_stops_and_names_every_bad_row(planted: Planted) -> None:
+def test_the_default_stops_and_names_every_bad_row(tmp_path: Path) -> None:
+    planted = plant(tmp_path, num_rows=1_500)
     with pytest.raises(BadRowsError) as stopped:
         prepare(study(planted, "stop"))
     reported = {(problem.row, problem.id, problem.kind) for problem in stopped.value.problems}
@@ -41,7 +37,8 @@ def test_the_default_stops_and_names_every_bad_row(planted: Planted) -> None:
 
 
 @pytest.mark.slow
-def test_skipping_goes_on_with_the_rest(planted: Planted) -> None:
+def test_skipping_goes_on_with_the_rest(tmp_path: Path) -> None:
+    planted = plant(tmp_path)
     prepared, _ = prepare(study(planted, "skip"))
     left_out = {problem.row for problem in prepared.problems if not problem.repaired}
     repaired = {problem.row for problem in prepared.problems if problem.repaired}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from sightline.runner import clock as clock_module
 from sightline.runner.clock import Clock
 
 MIB = 2**20
@@ -42,3 +44,40 @@ def test_starts_add_up_and_a_finished_study_stays_as_it_is(tmp_path: Path) -> No
         work.done = False
     assert path.read_bytes() == kept
     assert 0 < again.seconds["train a"] <= again.used()
+
+
+def test_what_a_killed_process_spent_is_known_to_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "KEPT_EVERY_SECONDS", 0.02)
+    path, last, began = tmp_path / "spent.json", 0.0, time.perf_counter()
+    for _ in range(3):
+        with Clock(path).measure("judge a", is_here=False) as work:
+            while Clock(path).used() <= last:
+                time.sleep(0.01)
+            left_by_a_kill = path.read_bytes()  # nothing after this is written where a process is killed
+            work.done = True
+        path.write_bytes(left_by_a_kill)
+        last = Clock(path).used()
+    assert 0.06 <= last <= time.perf_counter() - began
+    began = time.perf_counter()
+    with Clock(path).measure("judge a", is_here=False) as work:
+        while Clock(path).used() < last + 0.2:
+            time.sleep(0.01)
+        work.done = True
+    assert last + 0.2 <= Clock(path).used() <= last + time.perf_counter() - began  # once, whatever was kept meanwhile
+
+
+def test_a_look_that_finds_nothing_to_do_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "KEPT_EVERY_SECONDS", 0.02)
+    path = tmp_path / "spent.json"
+    with Clock(path).measure("evaluate a", is_here=False) as work:
+        work.done = True
+    kept = path.read_bytes()
+    with Clock(path).measure("evaluate a", is_here=False) as work:
+        while path.read_bytes() == kept:
+            time.sleep(0.01)
+        work.done = False
+    assert path.read_bytes() == kept
+    with Clock(path).measure("compare"):
+        first = path.read_bytes()
+        time.sleep(0.06)
+        assert path.read_bytes() == first  # a budget pays for what computes

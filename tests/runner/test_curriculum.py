@@ -150,10 +150,10 @@ def test_an_interrupted_study_ends_as_the_uninterrupted_one(
     with monkeypatch.context() as patched:
         patched.setattr(carry_out, "_spend", stop)
         with pytest.raises(Stopped):
-            run_study(one_seed, out)
+            run_study(one_seed, out, with_figures=False)
     work = out / "models/.arms.in_turn@0.work"
     assert (work / "stages/1/adapter_model.safetensors").exists() and not (out / "models/arms.in_turn@0").exists()
-    run_study(one_seed, out, until="arms")
+    run_study(one_seed, out, until="arms", with_figures=False)
     patterns = [f"models/*@0/{name}" for name in ("adapter*", "stages.json", "stages/*/*")]
     assert contents(out, patterns) == contents(finished, patterns)
     assert not [*(out / "models").glob(".*")]

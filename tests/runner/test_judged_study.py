@@ -236,7 +236,7 @@ def test_failed_calls_are_counted_score_nothing_and_are_asked_again_alone(
     ]
     compare = json.loads((out / "compare.json").read_text())
     said = [entry for entry in compare["stated"] if entry["metric"] == "marks"]
-    assert {entry["verdict"] for entry in said} == {"cannot decide"} and "judge failures" in said[0]["sentence"]
+    assert {entry["verdict"] for entry in said} == {"cannot decide"} and "judge marks did not" in said[0]["sentence"]
     assert not list((out / "scores").glob("*/marks.manifest.json"))
     num_open = num_unanswered(out, "marks")
     server.share, asked = 0.0, len(server.bodies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from judge_server import JudgeServer, prompt_of, serve_judge
 from killed_studies import assert_same_but_for_costs, finish_despite_kills
-from sightline.storage import read_jsonl
+from sightline.runner.made_data import notes_of_made_data
+from sightline.storage import read_jsonl, recorded_origin, write_manifest
+from sightline.study import load_study
 from tiny_studies import FINISHED, sightline_command
 
 STUDY = """
@@ -147,6 +150,24 @@ def test_how_it_went_is_in_the_comparison(judged: tuple[Path, Path]) -> None:
     told = (out / "report.md").read_text(encoding="utf-8")
     assert "pairs from 24 questions, 3 answers each" in told and "Both orders agree on 100%" in told
     assert "Token F1 of a drawn answer" in told
+
+
+def test_rows_made_by_an_older_version_are_said_not_to_have_been_looked_at(
+    judged: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(judged[1], tmp_path / "out"))
+    file, manifest = out / "data" / "pairs.record.json", out / "data" / "pairs.manifest.json"
+    record = json.loads(file.read_text())
+    del record["findings"]
+    file.write_text(json.dumps(record))
+    files = [manifest.parent / name for name in json.loads(manifest.read_text())["files"]]
+    write_manifest(manifest, files, made_from=recorded_origin(manifest) or {})
+    notes = notes_of_made_data(load_study(out), out)
+    assert notes[:2] == [
+        f"pairs: {record['sentence']}",
+        "pairs: made by an older version of sightline, which did not look at the rows it made.",
+    ]
+    assert not any("older" in note for note in notes[2:])
 
 
 def test_a_second_run_changes_no_byte_and_asks_nobody(judged: tuple[Path, Path], server: JudgeServer) -> None:

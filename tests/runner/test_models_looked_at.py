@@ -221,6 +221,11 @@ def test_what_a_step_asks_of_an_adapter_or_base_that_has_it_otherwise(tmp_path: 
     models = "  published: {adapter: ./theirs}\n"
     with pytest.raises(StudyError, match=r"^more: goes on with the adapter published, and lora.rank is 8 here and 2"):
         look(tmp_path, models, "steps.more={from: published, on: p.train, lora: {rank: 8}}")
+    with pytest.raises(StudyError, match=r"^more: goes on .* lora.rank is 16 here and 2"):  # 16 is the default
+        look(tmp_path, models, "steps.more={from: published, on: p.train}", "steps.more.lora.rank=16")
+    with pytest.raises(StudyError, match=r"^last.alpha32: .* lora.alpha is 32 here and 4"):
+        further = "steps.last={from: more, on: p.train, grid: {lora.alpha: [4, 32]}}"
+        look(tmp_path, models, "steps.more={from: published, on: p.train}", further)
     with pytest.raises(UnsupportedModelError, match=r"^more\.b: lora.targets 'nothing' fits no module"):
         look(tmp_path, models, "steps.more={on: p.train, members: {a: {}, b: {lora.targets: nothing}}}")
     with pytest.raises(StudyError, match=r"steps differ in quantize \(\['None', 'nf4'\]\)"):
@@ -279,7 +284,7 @@ def with_another_adapter(tmp_path_factory: pytest.TempPathFactory, stored: Path)
     display = Display()
     display.console = Console(file=io.StringIO(), width=1000)
     study = study_of(folder, models, "steps={}", "compare=[]", "hardware.memory_gib=9")
-    run_study(study, folder / "out", display=display)
+    run_study(study, folder / "out", with_figures=False, display=display)
     (folder / "out" / "said.txt").write_text(display.console.file.getvalue(), encoding="utf-8")  # pyright: ignore
     return folder / "out"
 
@@ -305,10 +310,10 @@ def test_hardware_is_where_the_numbers_were_made(with_another_adapter: Path, tmp
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
     elsewhere = {"device": "elsewhere", "precision": "bf16"}
     (out / "run.json").write_text(json.dumps(run | {"hardware": elsewhere}), encoding="utf-8")
-    run_study(load_study(out), out, display=Display(quiet=True))
+    run_study(load_study(out), out, with_figures=False, display=Display(quiet=True))
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["hardware"] == elsewhere
     shutil.rmtree(out / "answers")
-    run_study(load_study(out), out, display=Display(quiet=True))
+    run_study(load_study(out), out, with_figures=False, display=Display(quiet=True))
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["hardware"] == run["hardware"]
 
 

@@ -29,7 +29,8 @@ MADE = ("pictures_matter/*/*", "pictures_matter.json")
 
 def run(folder: Path, text: str = SMALL) -> Path:
     (folder / "s.yaml").write_text(text, encoding="utf-8")
-    return run_study(load_study(folder / "s.yaml"), folder / "out", display=Display(quiet=True)).parent
+    study = load_study(folder / "s.yaml")
+    return run_study(study, folder / "out", with_figures=False, display=Display(quiet=True)).parent
 
 
 def recorded(out: Path) -> dict[str, Any]:

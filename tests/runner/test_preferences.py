@@ -68,7 +68,7 @@ def test_pairs_of_ones_own_come_from_a_file(tmp_path: Path) -> None:
 
 def test_a_study_prefers_and_its_control_is_the_other_way_round(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run_study(load_study(write(tmp_path)), out)
+    run_study(load_study(write(tmp_path)), out, with_figures=False)
     first = {
         name: json.loads((out / "models" / name / "metrics.jsonl").read_text().splitlines()[0])
         for name in ("dpo", "coin")
@@ -80,7 +80,7 @@ def test_a_study_prefers_and_its_control_is_the_other_way_round(tmp_path: Path) 
     assert first["dpo"]["logps/chosen"] > first["dpo"]["logps/rejected"]
     references = {file: file.stat().st_mtime_ns for file in (out / "reference").iterdir()}
     assert len(references) == 2  # of training and validation pairs, for both models
-    run_study(load_study(write(tmp_path)), out)
+    run_study(load_study(write(tmp_path)), out, with_figures=False)
     assert {file: file.stat().st_mtime_ns for file in (out / "reference").iterdir()} == references
 
 

@@ -79,13 +79,17 @@ def test_a_signal_ends_a_study_and_the_same_command_finishes_it(
     assert not [*(out / "models").glob(".*")]
 
 
-@pytest.mark.parametrize("name", ["models/sft/adapter_model.safetensors", "answers/base.jsonl", "answers/sft.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["models/sft/adapter_model.safetensors", "answers/base.jsonl", "scores/base/nll.jsonl"]
+)
 def test_a_torn_file_is_made_again(study_file: Path, finished: Path, tmp_path: Path, name: str) -> None:
     copy = shutil.copytree(finished, tmp_path / "copy")
     whole = (copy / name).read_bytes()
     (copy / name).write_bytes(whole[: len(whole) // 2])
-    run_study_file(study_file, "--out", copy)
-    assert contents(copy, MADE) == contents(finished, MADE)
+    ended = sightline_command("run", study_file, "--out", copy)
+    assert ended.code == 0 and contents(copy, MADE) == contents(finished, MADE), ended.err
+    again = {"answers/base.jsonl": "base: asked again", "scores/base/nll.jsonl": "base: scored again"}.get(name)
+    assert again is None or f"{again}: {copy / name} does not match its hash" in ended.err
 
 
 @pytest.mark.parametrize("name", ["models/sft", "answers/base.jsonl", "scores/sft", "scores/base/nll.jsonl"])
@@ -101,6 +105,7 @@ def test_other_questions_are_asked_anew_of_the_same_models(study_file: Path, fin
     copy = shutil.copytree(finished, tmp_path / "copy")
     ended = sightline_command("run", study_file, "--out", copy, "--set", "evaluate.rows=20")
     assert ended.code == 0 and "sft: finished earlier" in ended.err and "sft: answers: 20 answers" in ended.err
+    assert "sft: asked again: rows None then, 20 now" in ended.err
     assert contents(copy, ["models/*/*"]) == contents(finished, ["models/*/*"])
     assert all(len(text.splitlines()) == 20 for text in contents(copy, ["answers/*.jsonl"]).values())
 

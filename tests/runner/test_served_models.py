@@ -24,8 +24,9 @@ from sightline.records import NO_ANSWER
 from sightline.runner import run_study
 from sightline.runner.display import Display
 from sightline.runner.estimate import destinations
+from sightline.runner.served import notes_of_served_models
 from sightline.runner.verify import verify_report
-from sightline.storage import read_jsonl
+from sightline.storage import json_line, read_jsonl, write_file
 from sightline.study import load_study, plan_study
 from tiny_studies import Ended, contents, sightline_command
 
@@ -57,11 +58,12 @@ MARKS = dict.fromkeys(("correctness", "steerability", "helpfulness", "hallucinat
 
 
 def reply(body: dict[str, Any]) -> str:
-    """Marks; or yes or no, and which depends on the prompt alone."""
+    """Marks; or yes, no or not a word, and which depends on the prompt alone."""
     prompt = prompt_of(body)
     if body["model"] == "judge":
         return json.dumps({"reason": "so", **MARKS})
-    return "Yes." if hashlib.sha256(prompt.encode()).digest()[0] % 2 else "No."
+    number = hashlib.sha256(prompt.encode()).digest()[0]
+    return "" if number % 8 == 0 else "Yes." if number % 2 else "No."
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,28 @@ def test_it_is_asked_what_the_base_is_asked_and_its_answers_are_scored_as_any(fi
     assert not compare["forgotten"], "it was not made from base"
 
 
+def test_an_empty_answer_is_an_answer_scored_as_any_and_counted_in_a_note(finished: Path) -> None:
+    empty = {(row["data"], row["sample_id"], row["template"]) for row in answers(finished) if not row["text"]}
+    assert len(empty) > 2 and {row["finish_reason"] for row in answers(finished)} == {"stop"}
+    rows = {
+        (row["data"], row["sample_id"], row["template"]): row
+        for row in read_jsonl(finished / "scores/gpt/closed_accuracy.jsonl")
+    }
+    asked = [rows[place] for place in empty if rows[place]["outcome"] != "not_applicable"]
+    assert asked and {(row["outcome"], row["value"]) for row in asked} == {("unparsed", None)}
+    note = f"gpt: {len(empty)} of {len(answers(finished))} answers are empty. They are scored as any model's"
+    assert any(said.startswith(note) for said in json.loads((finished / "compare.json").read_text())["notes"])
+
+
+def test_the_note_tells_what_was_cut_or_withheld_from_what_had_nothing_to_say(study_file: Path, tmp_path: Path) -> None:
+    study, ends = load_study(study_file), ("stop", "length", "content_filter", "length", NO_ANSWER)
+    rows = [{"text": "", "finish_reason": end, "reason": "timeout"} for end in ends]
+    write_file(tmp_path / "answers/gpt.jsonl", "".join(map(json_line, rows)))
+    notes = notes_of_served_models(study, plan_study(study), tmp_path)
+    why = "1 withheld by the server's filter, 2 cut before the first word"
+    assert f"gpt: 4 of 5 answers are empty ({why}). They are scored as any model's empty answers are." in notes
+
+
 def test_what_needs_likelihoods_is_absent_and_the_report_says_why(finished: Path) -> None:
     compare = json.loads((finished / "compare.json").read_text(encoding="utf-8"))
     for arm in compare["arms"]:
@@ -207,6 +231,7 @@ def test_a_failed_call_is_no_answer_counted_and_asked_again_alone(
     compare = json.loads((out / "compare.json").read_text(encoding="utf-8"))
     assert any(f"gpt has no answer to {len(missing)} of {len(answers(out))}" in note for note in compare["notes"])
     assert {entry["verdict"] for entry in compare["stated"]} == {"cannot decide"}
+    assert {entry["detail"].split(": ")[1].rpartition(" ")[0] for entry in compare["stated"]} == {"no answer came on"}
     assert verify_report(out).found == []
     assert not list(out.glob("answers/gpt.manifest.json"))
     ledger = Ledger(out / "served/gpt/calls.jsonl")

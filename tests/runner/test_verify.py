@@ -259,3 +259,22 @@ def test_a_judges_scores_follow_from_its_stored_words(tmp_path: Path):
     ledger.write_text(ledger.read_text(encoding="utf-8") + json.dumps({"reply": {"text": wrong}}) + "\n")
     ((_, _, stored, again),) = _found(verify_report(out), "scores/sft/marks.jsonl")
     assert json.loads(stored)["value"] == 1.0 and json.loads(again)["value"] == 0.0
+
+
+def test_a_report_of_changed_files_says_so_before_its_first_verdict(copy: Path):
+    kept = (copy / "answers" / "sft.jsonl").read_bytes()
+    _first_row(copy / "answers" / "sft.jsonl", lambda row: row.update(text="nothing of the kind"))
+    _first_row(copy / "scores" / "base" / "exact_match.jsonl", lambda row: row.update(value=1.0 - row["value"]))
+    report = ["report", str(copy), "--no-figures", "--no-images", "--json"]
+    told = CliRunner().invoke(app, report)
+    changed = ["answers/sft.jsonl", "scores/base/exact_match.jsonl"]
+    assert told.exit_code == 0 and json.loads(told.stdout)["changed"] == changed
+    doubt = f"2 files are not what the run wrote ({', '.join(changed)})"
+    page, text = ((copy / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert page.index(doubt) < page.index("<h2") and text.replace("\\", "").index(doubt) < text.index("## ")
+    assert doubt in (copy / "model_cards" / "sft.md").read_text(encoding="utf-8").replace("\\", "")
+    assert "report.html" not in {one.file for one in verify_report(copy).found}
+
+    write_file(copy / "answers" / "sft.jsonl", kept)
+    CliRunner().invoke(app, report)
+    assert "one file is not what the run wrote (scores/base" in (copy / "report.html").read_text(encoding="utf-8")

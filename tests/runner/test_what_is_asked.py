@@ -94,7 +94,7 @@ def test_scores_are_made_anew_when_tags_change(tmp_path: Path) -> None:
             + "steps: {sft: {on: d.train, max_steps: 1, lora: {rank: 2}}}\n"
             + "evaluate: {on: d.test, metrics: [closed_accuracy]}\n",
         )
-        run_study(study, tmp_path / "out")
+        run_study(study, tmp_path / "out", with_figures=False)
         lines = (tmp_path / "out" / "scores" / "base" / "closed_accuracy.jsonl").read_text().splitlines()
         return sum(json.loads(line)["outcome"] != "not_applicable" for line in lines)
 
@@ -112,5 +112,5 @@ def test_an_adapter_is_continued_as_it_is_or_not_at_all(tmp_path: Path) -> None:
     more = more.replace("[p.test, p.validation]", "p.test")
     with pytest.raises(StudyError, match=r"steps.more.lora.rank is 16, but more goes on with the adapter of sft"):
         refuse_unbuilt(study_of(tmp_path, more.replace("LORA", ", lora: {rank: 16}")))
-    report = run_study(study_of(tmp_path, more.replace("LORA", "")), tmp_path / "out")
+    report = run_study(study_of(tmp_path, more.replace("LORA", "")), tmp_path / "out", with_figures=False)
     assert report.exists() and (tmp_path / "out" / "models" / "more" / "adapter_model.safetensors").exists()

@@ -18,6 +18,7 @@ from sightline.study import (
     resolved_yaml,
     study_sha256,
 )
+from sightline.study.continued import stated_shape
 from sightline.study.steps import Average, BestOf, Choose, Critique
 from sightline.study.text import parse_yaml
 from study_examples import ROOT, SELF_CRITIQUE, SMALLEST, steps
@@ -182,6 +183,35 @@ def test_a_smoke_test_takes_over_what_it_changes_itself(study_of):
     text = steps("sft: {lora: {rank: 8}}\ndpo: {method: dpo, from: sft}") + "smoke: {steps.sft.lora.rank: 4}\n"
     made = study_of(text, smoke=True).steps
     assert (made["sft"].lora.rank, made["dpo"].lora.rank) == (4, 4)
+
+
+def test_no_default_is_made_a_demand_on_an_adapter_that_its_files_alone_describe(study_of):
+    models = "models: {published: {adapter: owner/name}}\n"
+    study = study_of(
+        steps(
+            "next: {from: published, members: {a: {lora.rank: 16}, b: {}}}\n"
+            "more: {from: next.b, lora: {rank: 8}}\n"  # `next` says no rank, so nobody knows whether it is another
+            "all: {from: published}\nsome: {from: published, grid: {lora.alpha: [32]}}\nnone: {}"
+        )
+        + models,
+        overrides=["steps.all.lora.rank=16", "steps.all.lora.dropout=0.05", "steps.all.train=[]"],
+    )
+    refuse_unbuilt(study)
+    for text in (None, resolved_yaml(study)):
+        plan = plan_study(study if text is None else study_of(text))
+        stated = {run.name: dict(stated_shape(run.settings)) for run in plan.runs}
+        assert (stated["next.a"], stated["next.b"], stated["more"]) == ({"lora.rank": 16}, {}, {"lora.rank": 8})
+        assert stated["all"] == {"lora.rank": 16, "lora.dropout": 0.05, "train": []}
+        assert stated["some.alpha32"] == {"lora.alpha": 32}
+    assert "lora: {}" not in resolved_yaml(study_of(steps("none: {}")))
+
+
+def test_a_shape_equal_to_the_defaults_is_asked_of_a_mean_as_well(study_of):
+    study = study_of(steps(f"a: {{lora: {{rank: 8}}}}\nb: {{lora: {{rank: 4}}}}\n{MEAN}\nx: {{from: m}}"))
+    shapes = {run.name: stated_shape(run.settings) for run in plan_study(study).runs if run.training}
+    assert (shapes["x"]["lora.rank"], shapes["x"]["lora.alpha"], shapes["a"]) == (12, 12, {"lora.rank": 8})
+    said = study_of(resolved_yaml(study), overrides=["steps.x.lora.rank=16"])
+    assert stated_shape(plan_study(said).runs[-1].settings)["lora.rank"] == 16
 
 
 @pytest.mark.parametrize(

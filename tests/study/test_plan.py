@@ -52,6 +52,12 @@ def test_a_member_may_be_written_dotted_or_as_a_block(study_of):
     assert (c.settings.max_steps, c.settings.epochs) == (7, None)
 
 
+def test_auto_is_what_the_hardware_says_in_a_member_too(study_of):
+    text = steps("sft: {precision: bf16, members: {a: {precision: auto}, b: {row_tokens: auto}}}")
+    a, b = plan_study(study_of(text + "hardware: {precision: fp32, row_tokens: 4096}\n")).runs
+    assert [(run.settings.precision, run.settings.row_tokens) for run in (a, b)] == [("fp32", 4096), ("bf16", 4096)]
+
+
 def test_members_do_not_see_each_other(study_of):
     # What a run is made from is hashed, so another member's change must leave it alone.
     one = plan_study(study_of(steps("sft: {members: {a: {lora.alpha: 4}, b: {lora.alpha: 8}}}"))).runs[0]

@@ -9,9 +9,10 @@ import pytest
 
 from sightline.errors import DataError, StudyError
 from sightline.records import Answer, Message, Picture, Sample, Score
-from sightline.scoring.metrics import METRICS, score_answers
+from sightline.scoring.metrics import METRICS, Metric, score_answers
 from sightline.verdict import statistics
 from sightline.verdict.compare import Comparison, compare_models
+from sightline.verdict.pairs import Refusal, pair_scores
 from sightline.verdict.sentences import ONE_RUN
 
 ACCURACY = METRICS["closed_accuracy"]
@@ -245,7 +246,7 @@ def refused(entry: Mapping[str, Any], reason: str) -> bool:
     [
         ([0, 1] * 10, [0, 1] * 9, range(20), "unmatched samples"),
         ([0, 1] * 10, [0, 1] * 9 + [0, "not_applicable"], range(20), "unmatched samples"),
-        ([0, 1] * 10, [0, 1] * 9 + [0, "failed"], range(20), "judge failures > 1%"),
+        ([0, 1] * 10, [0, 1] * 9 + [0, "failed"], range(20), "more than 1% of questions have no score"),
         ([0, 1] * 10, [1, 1] * 10, [n % 4 for n in range(20)], "G < 5"),
         ([0], [1], [0], "G < 5"),
         ([0, 1] * 10, [1, 0] * 10, [0] * 20, "G < 5"),
@@ -288,6 +289,27 @@ def test_a_model_that_was_not_asked_is_named(compare: Callable[..., dict[str, An
     first, second = compare(flips(fixed=9, broke=1), images=range(10), stated=stated)["stated"]
     assert refused(first, "nothing scored") and first["detail"] == "no answers on d by dpo"
     assert refused(second, "nothing scored") and second["detail"] == "no answers on elsewhere by a and b"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        (["no answer: timeout", "unanswered: gpt: timeout"], "no answer came on 2"),
+        (["failed: timeout", "unreadable: no JSON"], "judge j could not be read on 1, judge j did not reply on 1"),
+        (["ZeroDivisionError: by zero", "no answer: 500"], "j failed on 1, no answer came on 1"),
+    ],
+)
+def test_a_refusal_says_whether_answers_replies_or_scores_are_missing(
+    make_samples: MakeSamples, reasons: list[str], told: str
+) -> None:
+    metric, samples = Metric(name="j", title="J"), make_samples(range(20))
+    right = {name: Score(sample_id=name, metric="j", outcome="scored", value=1.0) for name in samples}
+    lost = {
+        name: Score(sample_id=name, metric="j", outcome="failed", reason=reason)
+        for name, reason in zip(samples, reasons, strict=False)
+    }
+    found = pair_scores(samples, metric, [right | lost], [right])
+    assert found == Refusal("more than 1% of questions have no score", f"2 of 20: {told}")
 
 
 def test_a_few_failures_leave_their_questions_out(compare: Callable[..., dict[str, Any]]) -> None:

@@ -119,7 +119,9 @@ def test_check_and_power_say_the_same() -> None:
     )
     plan = plan_test(300, 100, num_comparisons=2)
     assert 100 * plan["detectable"]["alike"] == pytest.approx(finding.evidence["points_if_alike"])
-    assert 100 * plan["detectable"]["independent"] == pytest.approx(finding.evidence["points"])
+    assert 100 * plan["detectable"]["independent"] == pytest.approx(finding.evidence["points_if_independent"])
+    headline = f"300 questions on 100 images can detect a difference of {finding.evidence['points']:.1f} points or more"
+    assert headline in finding.message and plan["sentences"][0].startswith(headline)
 
 
 def test_what_is_needed_is_what_detects() -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sightline.checking.findings import Finding
 from sightline.errors import SightlineError, StudyError
-from sightline.study import Lora, StepRun, Training
-from sightline.study.continued import differences
+from sightline.study import StepRun, Training
+from sightline.study.continued import differences, stated_shape
 
 if TYPE_CHECKING:
     from sightline.models.family import Family
@@ -89,6 +89,7 @@ def check_models(models: Models, names: Sequence[str], runs: Sequence[StepRun]) 
         outline, key = outlines.get(base), f"{base} {settings.lora} {settings.train}"
         with _gathered(faults, run.name):
             if run.parent in shapes:
+                shapes[run.name] = shapes[run.parent]  # whatever is trained further keeps it
                 agreed_shape(run, shapes[run.parent])
             elif run.parent in folders and folders[run.parent] is None and outline is not None and key not in tried:
                 tried.add(key)
@@ -103,7 +104,7 @@ def check_models(models: Models, names: Sequence[str], runs: Sequence[StepRun]) 
 
 
 def agreed_shape(run: StepRun, held: Mapping[str, object]) -> str:
-    """Describe the shape of an adapter from elsewhere; what a step sets must be what the adapter has.
+    """Describe the shape of an adapter that its files alone tell; what a step states must be what the adapter has.
 
     Args:
         run: goes on with the adapter.
@@ -112,10 +113,7 @@ def agreed_shape(run: StepRun, held: Mapping[str, object]) -> str:
     Raises:
         StudyError: saying what differs.
     """
-    settings = run.settings
-    asked = {f"lora.{name}": value for name, value in settings.lora if value != getattr(Lora(), name)}
-    asked |= {"train": sorted(settings.train)} if settings.train else {}
-    if found := differences(asked, held):
+    if found := differences(stated_shape(run.settings), held):
         raise StudyError(
             f"{run.name}: goes on with the adapter {run.parent}, and {found}; remove that from "
             f"steps.{run.step}, and the adapter's own is taken"

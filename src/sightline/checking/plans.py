@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sightline.checking.findings import Finding
 from sightline.study import Comparison, Stage, StepRun, Training
+from sightline.study.names import run_name
 
 WITHOUT_EFFECT = frozenset(
     {
@@ -275,28 +276,30 @@ def check_to_be_made(run: StepRun, num_questions: int) -> Iterator[Finding]:
     )
 
 
-def check_share_seen(run: StepRun, *num_rows: int) -> Iterator[Finding]:
-    """Find a step that stops before it has seen half of its rows.
+def check_share_seen(runs: Sequence[StepRun], num_rows: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
+    """Find steps that stop before they have seen half of their rows; each is named once, whatever its seeds.
 
     Args:
-        run: the step.
-        num_rows: rows it learns from; of a curriculum, those of each stage.
+        runs: the steps; those that are not in `num_rows` are passed over.
+        num_rows: rows that a run learns from, by its name; of a curriculum, those of each stage.
     """
-    training = run.training
-    if training is None:
-        return
-    parts = list(zip(training.stages or (training,), num_rows, strict=True))
-    seen = sum(_rows_seen(part, training.batch_size, rows) for part, rows in parts)
-    offered = sum(rows for _, rows in parts)
-    if seen * 2 < offered:
+    told: dict[str, tuple[str, int, int]] = {}
+    for run in runs:
+        if (training := run.training) is None or run.name not in num_rows:
+            continue
+        parts = list(zip(training.stages or (training,), num_rows[run.name], strict=True))
+        seen = sum(_rows_seen(part, training.batch_size, rows) for part, rows in parts)
         how = ", then ".join(_how_long(part, training.batch_size) for part, _ in parts)
-        yield Finding(
-            name="data-partly-seen",
-            severity="warning",
-            message=f"{run.name}: {how} see {seen:,} of {offered:,} rows, so what the result says is true of these",
-            remedy="raise max_steps or epochs, or say with `take` which rows are meant",
-            evidence={"num_seen": seen, "num_rows": offered},
-        )
+        told.setdefault(run_name(run.step, run.member, None), (how, seen, sum(rows for _, rows in parts)))
+    for name, (how, seen, offered) in told.items():
+        if seen * 2 < offered:
+            yield Finding(
+                name="data-partly-seen",
+                severity="warning",
+                message=f"{name}: {how} see {seen:,} of {offered:,} rows, so what the result says is true of these",
+                remedy="raise max_steps or epochs, or say with `take` which rows are meant",
+                evidence={"num_seen": seen, "num_rows": offered},
+            )
 
 
 def _rows_seen(part: Training | Stage, batch_size: int, num_rows: int) -> int:

@@ -13,6 +13,11 @@ from sightline.records import Sample
 CHANGED = 0.2
 """Share of questions on which two models of a study differ, for planning; 10 to 30% is usual."""
 
+IMAGE_CORRELATION = 0.1
+"""Correlation of two differences about one image: 0.1 where a model's skill varies from image to image with half the
+standard deviation of a question's difficulty, as in the simulations the tests are calibrated by
+(tests/verdict/test_calibration.py); 0.28 where it varies as much."""
+
 
 def check_enough(
     data: str, samples: Sequence[Sample], *, least: int, decisive: int = 0, by: str = ""
@@ -61,8 +66,9 @@ def check_detectable(
 ) -> Iterator[Finding]:
     """Say how large a difference must be for the planned comparisons to detect it.
 
-    Two bounds are given: questions about one picture (or of one group that shares pictures) tell as much as any others,
-    or no more than one of them does.
+    Taken is what `sightline power` takes: two differences about one picture (or one group that shares pictures)
+    correlate by `IMAGE_CORRELATION`. Two bounds are given with it: such questions tell as much as any others, or no
+    more than one of them does. Pictures have the questions they have, where `power` takes equal numbers.
 
     Args:
         data: the test set.
@@ -76,21 +82,32 @@ def check_detectable(
         return
     num_images, num_groups = count_images(samples)
     what = "about one image" if num_images == num_groups else "of one group"
-    alpha = 0.05 / num_comparisons
-    low = math.sqrt(CHANGED / len(samples))
-    high = math.sqrt(CHANGED * sum(count**2 for count in per_group.values())) / len(samples)
-    least, most = (100 * detectable(error, num_groups - 1, alpha) for error in (low, high))
-    hopeless = least > 100 * CHANGED
+    squares = sum(count**2 for count in per_group.values())
+
+    def points(correlation: float) -> float:
+        error = math.sqrt(CHANGED * ((1 - correlation) * len(samples) + correlation * squares)) / len(samples)
+        return 100 * detectable(error, num_groups - 1, 0.05 / num_comparisons)
+
+    expected, least, most = points(IMAGE_CORRELATION), points(0), points(1)
+    several = num_groups < len(samples)
+    hopeless = expected > 100 * CHANGED
     yield Finding(
         name="detectable-difference",
         severity="warning" if hopeless else "note",
         message=f"{data}: by {by}, {len(samples):,} questions on {about_images(num_images, num_groups)} can detect a "
-        f"difference of {least:.1f} points or more (80% power, planned comparisons: {num_comparisons}, models "
-        f"differing on {CHANGED:.0%} of the questions), of {most:.1f} points if questions {what} answer alike"
+        f"difference of {expected:.1f} points or more (80% power, planned comparisons: {num_comparisons}, models "
+        f"differing on {CHANGED:.0%} of the questions"
+        + (
+            f", two differences {what} correlating by {IMAGE_CORRELATION:g}); {least:.1f} points if questions {what} "
+            f"were independent, {most:.1f} if they were answered alike"
+            if several
+            else ")"
+        )
         + (". Such models cannot be that far apart, so this test set shows nothing" if hopeless else ""),
         remedy="ask about more images" if hopeless else "",
         evidence={
-            "points": least,
+            "points": expected,
+            "points_if_independent": least,
             "points_if_alike": most,
             "num_questions": len(samples),
             "num_images": num_images,

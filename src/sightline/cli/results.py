@@ -114,16 +114,16 @@ def report(
     if not verify:
         from sightline.report.build import build_report
         from sightline.runner.compare import use_new_reviews
-        from sightline.runner.verify_data import changed_answers
+        from sightline.runner.verify_data import changed_files
 
-        if changed := changed_answers(directory):
+        if changed := changed_files(directory):
             are = "is" if len(changed) == 1 else "are"
             print(f"{', '.join(changed)} {are} not what the run wrote; see --verify", file=sys.stderr)
         if use_new_reviews(directory):
             print("compared again, with the judgements in reviews/", file=sys.stderr)
-        path = build_report(directory, with_images=images, with_figures=figures)
+        path = build_report(directory, with_images=images, with_figures=figures, changed=changed)
         if as_json:
-            print_json({"report": str(path)})
+            print_json({"report": str(path), "changed": changed})
         else:
             print(path)
         return

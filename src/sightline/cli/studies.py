@@ -25,8 +25,9 @@ def init(
     base: Annotated[str, typer.Option(help="The model to tune.")] = "llava-hf/llava-1.5-7b-hf",
 ) -> None:
     """Guess the columns, show three rows, write a commented study."""
-    from sightline.data.first_study import choose_shares, study_text
+    from sightline.data.first_study import study_text
     from sightline.data.guess import guess_columns
+    from sightline.data.shares import choose_shares, usable_rows
     from sightline.storage import write_file
     from sightline.verdict.statistics import groups_needed
 
@@ -35,8 +36,8 @@ def init(
     guess = guess_columns(data, images)
     for number, row in enumerate(guess.preview, start=1):
         print(f"row {number}: " + "; ".join(f"{key} = {value}" for key, value in row.items()))
-    counted = (guess.num_patients, "patients") if guess.patient else (guess.num_pictures, "pictures")
-    shares, remark = choose_shares(counted[0], groups_needed(num_comparisons=2), counted[1])
+    least = groups_needed(num_comparisons=2 if guess.is_preferences else 1)
+    shares, remark = choose_shares(usable_rows(guess), least, by=guess.patient or "image")
     # Named after its file, so that two studies of one folder have directories of their own.
     name = out.stem if out.stem != "study" else out.resolve().parent.name or out.stem
     write_file(out, study_text(guess, name=name, folder=out.parent, shares=shares, remark=remark, base=base))

@@ -79,22 +79,36 @@ def fetch(source: str, *, subset: str | None = None) -> Fetched:
     try:
         commit = _commit_of(name, revision or (release.revision if release else None) or "main")
         fetched = Fetched(name=name, commit=commit, folder=_place(name) / commit)
-        record = _place(name) / f"{commit}-{sha256_of(subset or '')[:8]}.json"
+        record = _record(name, commit, subset)
         if not _is_whole(record, fetched.folder):
             _download(fetched, record, release=release, subset=subset)
         return fetched
     except DataError:
         raise
     except Exception as error:  # hub, network and disk errors share no class
-        meant = release_of(name)
-        address = f"https://huggingface.co/datasets/{name}"
-        by_hand = meant.to_fetch() if meant else f"download {address} and let `source` name its folder"
         reason = str(error).strip().splitlines()
         raise MissingDataError(
             f"{source}: no such folder here, and it could not be fetched ({type(error).__name__}: "
             f"{reason[0] if reason else 'no reason given'}). It is fetched when this is run again with a network; what "
-            f"has arrived is kept. By hand: {by_hand}"
+            f"has arrived is kept. By hand: {by_hand(source)}"
         ) from error
+
+
+def by_hand(source: str) -> str:
+    """Say what to fetch by hand of a dataset of the hub, and where to put it."""
+    name = source.partition("@")[0]
+    meant = release_of(name)
+    return (
+        meant.to_fetch()
+        if meant
+        else f"download https://huggingface.co/datasets/{name} and let `source` name its folder"
+    )
+
+
+def is_fetched(source: str, *, subset: str | None = None) -> bool:
+    """Tell whether what a study needs of a dataset of the hub is on this machine; see `fetch`."""
+    name, _, commit = pinned(source).partition("@")
+    return bool(_COMMIT.fullmatch(commit)) and _is_whole(_record(name, commit, subset), _place(name) / commit)
 
 
 def licence_of(source: str, *, format: str | None = None, root: Path | None = None) -> str | None:
@@ -142,6 +156,11 @@ def _hub() -> Any:
 def _place(name: str) -> Path:
     """Give the folder that holds all that was fetched of a dataset, in the place the hub's library keeps for others."""
     return _hub().cached_assets_path("sightline", namespace="datasets", subfolder=name.replace("/", "--"))
+
+
+def _record(name: str, commit: str, subset: str | None) -> Path:
+    """Give the file that lists what was fetched of a part of a dataset."""
+    return _place(name) / f"{commit}-{sha256_of(subset or '')[:8]}.json"
 
 
 def _commit_of(name: str, revision: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -12,9 +11,7 @@ import yaml
 
 from sightline.data.columns import COLUMN_NAMES
 from sightline.data.guess import Guess
-
-SHARES: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
-"""How a set is divided that has pictures enough."""
+from sightline.data.shares import SHARES
 
 _KNOWN: Mapping[str, str] = {
     **{field: names[0] for field, names in COLUMN_NAMES.items()},
@@ -23,34 +20,6 @@ _KNOWN: Mapping[str, str] = {
     "rejected": "rejected",
 }
 """Our name of a field to the column that need not be named."""
-
-
-def choose_shares(num_pictures: int, least: int, what: str = "pictures") -> tuple[dict[str, float], str]:
-    """Divide a set so that its test pictures are enough for a verdict, as far as there are enough.
-
-    Args:
-        num_pictures: of the whole set, or patients.
-        least: the fewest (groups of questions) that a verdict is possible on.
-        what: is counted.
-
-    Returns:
-        shares by split, and what must be said about them; "" where nothing must.
-    """
-    wanted = least + 1  # a split by picture goes by rows, and can be one picture short
-    if num_pictures * SHARES["test"] >= wanted:
-        return dict(SHARES), ""
-    few = f"{num_pictures} {what} are few. With fewer than {least} to test on, no difference can be called real"
-    if num_pictures < 2 * wanted:
-        return {"train": 0.5, "test": 0.5}, (
-            f"{few}, so half of them are held back for that, without a validation split; add {what}, {2 * wanted} at "
-            "least"
-        )
-    test = math.ceil(100 * wanted / num_pictures) / 100
-    validation = SHARES["validation"]
-    return {"train": round(1 - validation - test, 2), "validation": validation, "test": test}, (
-        f"{few}, so {test:.0%} of them are held back for that; add {what}: with {math.ceil(wanted / SHARES['test'])} "
-        f"or more, {SHARES['test']:.0%} give {wanted} to test on"
-    )
 
 
 def study_text(

@@ -57,7 +57,6 @@ class Guess:
         num_pictures: different names of pictures in the file.
         has_yes_no: whether some answers are yes or no.
         patient: the column that says whose picture it is, in every row; None where there is none.
-        num_patients: different values there.
     """
 
     file: Path
@@ -70,7 +69,6 @@ class Guess:
     num_pictures: int
     has_yes_no: bool
     patient: str | None = None
-    num_patients: int = 0
 
     @property
     def is_preferences(self) -> bool:
@@ -152,7 +150,6 @@ def guess_columns(file: Path, images: Path) -> Guess:
         num_pictures=len({_text(row, image) for row in every_row} - {""}),
         has_yes_no=has_yes_no,
         patient=patient,
-        num_patients=len({_text(row, patient) for row in every_row}) if patient else 0,
     )
 
 

@@ -47,6 +47,7 @@ class Call:
         messages: a conversation in place of the one turn of pictures and text; it refers to the pictures by index.
         schema: JSON schema that the reply should follow, for servers that can hold a model to one.
         number: which time the same is asked; equal calls with equal numbers are one call.
+        may_be_empty: whether a model that ends without a word has replied; else it is a fault, and it is asked again.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Call:
     messages: tuple[Message, ...] = ()
     schema: Mapping[str, Any] | None = None
     number: int = 0
+    may_be_empty: bool = False
 
     @property
     def conversation(self) -> tuple[Message, ...]:

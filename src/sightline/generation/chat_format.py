@@ -39,11 +39,17 @@ def picture_url(picture: Picture) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def read_completion(body: str, hide: Callable[[str], str]) -> dict[str, Any]:
+def read_completion(body: str, hide: Callable[[str], str], *, may_be_empty: bool = False) -> dict[str, Any]:
     """Read a chat completion out of a response's body.
 
+    Args:
+        body: as it came.
+        hide: removes the key from a text.
+        may_be_empty: whether a model that ended by itself without a word has replied.
+
     Raises:
-        BrokenReplyError: it is not one, or says nothing.
+        BrokenReplyError: it is no completion, or says nothing where that is no reply. One that was cut or withheld
+            before its first word is a reply in any case: asked again, it would be so again.
     """
     try:
         completion = json.loads(body)
@@ -58,7 +64,8 @@ def read_completion(body: str, hide: Callable[[str], str]) -> dict[str, Any]:
         text, finish_reason = str(refusal), "refusal"
     if text is not None and not isinstance(text, str):
         raise BrokenReplyError(f"the content is {type(text).__name__}, not a text, in {body[:80]!r}")
-    if not (text or "").strip() and finish_reason not in (CUT, "content_filter"):
+    said_all = (CUT, "content_filter", *(("stop",) if may_be_empty else ()))
+    if not (text or "").strip() and finish_reason not in said_all:
         raise BrokenReplyError("the reply is empty")
     return {
         "text": hide(_whole_characters(text or "")),

@@ -233,7 +233,7 @@ class _Round:
             try:
                 async with asyncio.timeout(self.engine.timeout_seconds):
                     raw = await self.client.chat.completions.with_raw_response.create(**arguments)
-                found = read_completion(raw.text, self.engine.key.hide_in)
+                found = read_completion(raw.text, self.engine.key.hide_in, may_be_empty=call.may_be_empty)
             except Exception as error:
                 fault = fault_of(error, self.engine.key.hide_in)
             else:

@@ -35,8 +35,8 @@ def answer_by_calls(
         on_reply: told of each reply that comes now.
 
     Returns:
-        One answer per sample, in their order. Where a call failed for good it is empty, with the finish reason
-        `NO_ANSWER` and what went wrong.
+        One answer per sample, in their order; a model that ends without a word has answered, and that is its answer.
+        Where a call failed for good there is none: empty, with the finish reason `NO_ANSWER` and what went wrong.
 
     Raises:
         StudyError: a picture would leave the machine without leave.
@@ -48,7 +48,8 @@ def answer_by_calls(
         prompt = (messages, tuple(picture.sha256 for picture in sample.pictures))
         number = put[prompt] if decoding.temperature > 0 else 0
         put[prompt] += 1
-        calls.append(Call(name=sample.origin or sample.id, messages=messages, pictures=sample.pictures, number=number))
+        name = sample.origin or sample.id
+        calls.append(Call(name=name, messages=messages, pictures=sample.pictures, number=number, may_be_empty=True))
     replies = responder.ask(calls, decoding, on_reply=on_reply)
     return [
         Answer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +17,16 @@ from sightline.report.tables import csv_text, latex_table, markdown_table
 from sightline.storage import write_file
 
 
-def build_report(directory: Path, *, with_images: bool = True, with_figures: bool = True) -> Path:
+def build_report(
+    directory: Path, *, with_images: bool = True, with_figures: bool = True, changed: tuple[str, ...] = ()
+) -> Path:
     """Write a study's report; the same study gives the same bytes.
 
     Args:
         directory: a study directory; every file but compare.json may be missing.
         with_images: whether small copies of the pictures are embedded, and the pictures linked.
         with_figures: whether figures/ is drawn, which takes longest; if not, that of an earlier report is removed.
+        changed: files of the study that are not what its run wrote; the report begins with them.
 
     Returns:
         The path of report.html; report.md, figures/, tables/ and model_cards/ lie beside it.
@@ -32,7 +36,7 @@ def build_report(directory: Path, *, with_images: bool = True, with_figures: boo
         CorruptError: a file is not what the study wrote.
     """
     directory = Path(directory)
-    files = report_files(directory, with_images=with_images, with_figures=with_figures)
+    files = report_files(directory, with_images=with_images, with_figures=with_figures, changed=changed)
     if not with_figures:
         shutil.rmtree(directory / "figures", ignore_errors=True)
     for name, content in files.items():
@@ -40,13 +44,16 @@ def build_report(directory: Path, *, with_images: bool = True, with_figures: boo
     return directory / "report.html"
 
 
-def report_files(directory: Path, *, with_images: bool = True, with_figures: bool = True) -> Mapping[str, bytes]:
+def report_files(
+    directory: Path, *, with_images: bool = True, with_figures: bool = True, changed: tuple[str, ...] = ()
+) -> Mapping[str, bytes]:
     """Make a study's report without writing it.
 
     Args:
         directory: a study directory; every file but compare.json may be missing.
         with_images: whether small copies of the pictures are embedded, and the pictures linked.
         with_figures: whether figures/ is drawn, which takes longest.
+        changed: files of the study that are not what its run wrote; the report begins with them.
 
     Returns:
         File name, from the directory on, to content; report.html last.
@@ -55,7 +62,7 @@ def report_files(directory: Path, *, with_images: bool = True, with_figures: boo
         MissingDataError: the directory holds no compare.json.
         CorruptError: a file is not what the study wrote.
     """
-    files = read_study(Path(directory))
+    files = dataclasses.replace(read_study(Path(directory)), changed=changed)
     content = gather(files)
     figures = figure_files(content) if with_figures else {}
     made = {f"figures/{name}": drawn for name, drawn in figures.items()}

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sightline.report.content import Content
+from sightline.report.findings import doubt
 from sightline.report.metric_facts import metric_facts
 from sightline.report.origins import model_origins
 from sightline.report.reading import Row, StudyFiles
+from sightline.report.results import answers_behind
 from sightline.report.study_tables import compare_entries
 from sightline.report.verdicts import interval_text, rest_of_sentence
 from sightline.report.wording import clean, level, markdown_text, shortened, unit_name
@@ -135,7 +137,8 @@ def _verdicts(files: StudyFiles, model: str) -> Iterator[str]:
         rest = rest_of_sentence(entry["verdict"], str(entry.get("sentence") or ""))
         exploratory = " (exploratory: not stated before the run)" if place >= stated else ""
         yield f"- {asked}{exploratory}: **{markdown_text(entry['verdict'])}**: {markdown_text(rest)}"
-    yield from (f"- {markdown_text(note)}" for note in files.compare.get("notes") or ())
+    beside = (*filter(None, [doubt(files)]), *(files.compare.get("notes") or ()))
+    yield from (f"- {markdown_text(note)}" for note in beside)
 
 
 def _results(files: StudyFiles, model: str) -> Iterator[str]:
@@ -146,7 +149,7 @@ def _results(files: StudyFiles, model: str) -> Iterator[str]:
             unit = value.get("unit") or "rate"
             shown = f"{level(value.get('value'), unit)} {unit_name(unit, of_change=False)}"
             cells = (arm["data"], arm.get("template") or "plain", value.get("title") or name, shown, _interval(value))
-            counts = ((value.get("num_scored") or 0) + (value.get("num_unparsed") or 0), value.get("num_unparsed") or 0)
+            counts = (answers_behind(value), value.get("num_unparsed") or 0)
             yield "| " + " | ".join(markdown_text(cell) for cell in (*cells, *counts)) + " |"
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from sightline.report.reading import StudyFiles
 from sightline.report.wording import shortened
 
+MOST_CHANGED = 8
+"""Changed files that are named; the others are counted."""
+
 MOST_FINDINGS = 200
 
 _KIND = ("kind", "name", "check", "fault")
@@ -113,6 +116,20 @@ def accepted_faults(files: StudyFiles) -> tuple[tuple[str, str], ...]:
         return ()
     told = " ".join(notes(files))
     return tuple((str(name), str(reason)) for name, reason in accepted.items() if f"Accepted: {reason}" not in told)
+
+
+def doubt(files: StudyFiles) -> str:
+    """Say that a report's numbers may follow from files that were changed since; "" where none is known to be."""
+    if not (num := len(files.changed)):
+        return ""
+    named = ", ".join(files.changed[:MOST_CHANGED]) + (
+        f" and {num - MOST_CHANGED:,} more" if num > MOST_CHANGED else ""
+    )
+    what = f"{num:,} files are" if num > 1 else "one file is"
+    return (
+        f"The numbers of this report need not follow from its files: {what} not what the run wrote ({named}). "
+        "sightline report --verify says which numbers do not; sightline run makes anew what was changed."
+    )
 
 
 def notes(files: StudyFiles) -> tuple[str, ...]:

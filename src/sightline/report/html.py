@@ -14,7 +14,7 @@ from sightline.report.calibration import Calibration
 from sightline.report.charts import CHART_HEIGHT, calibration_chart, trade_chart
 from sightline.report.content import Content, numbering_tags
 from sightline.report.costs import hours_of_work, in_words
-from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, findings, notes
+from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, doubt, findings, notes
 from sightline.report.judges import judges_part
 from sightline.report.mistakes import KINDS
 from sightline.report.origins import model_origins
@@ -96,6 +96,7 @@ def page(content: Content, *, with_images: bool) -> str:
         said={key: _said(compare.get(key) or ()) for key in _ELSEWHERE},
         judges=judges_part(files),
         picture_sets=picture_sets(files.pictures_matter),
+        doubt=doubt(files),
         notes=notes(files),
         accepted=accepted_faults(files),
         content=content,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from sightline.report.content import Content
-from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, findings, notes
+from sightline.report.findings import MOST_FINDINGS, accepted_faults, columns, doubt, findings, notes
 from sightline.report.html import run_tables, seeds
 from sightline.report.judges import judges_markdown
 from sightline.report.pictures_matter import picture_sets
@@ -213,6 +213,7 @@ def markdown(content: Content, *, figures: Sequence[str]) -> str:
     files = content.files
     lines = [f"# {text(files.compare.get('study') or files.directory.name)}", ""]
     lines += ["What tuning changed, and what this test set can tell. For research; not for clinical decisions.", ""]
+    lines += [f"**{text(doubt(files))}**", ""] if files.changed else []
     lines += _stated(files, figures)
     lines += _results(content)
     lines += _beside(files)

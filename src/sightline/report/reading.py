@@ -36,6 +36,7 @@ class StudyFiles:
         pictures_matter: pictures_matter.json, or None where the study did not ask.
         seen: data/seen.json: data set to the rows that training has seen, and how; empty where it was not recorded.
         adapter_bytes: model name to the size of its adapter's file.
+        changed: files that are not what the run wrote, where somebody has looked.
     """
 
     directory: Path
@@ -53,6 +54,7 @@ class StudyFiles:
     pictures_matter: Row | None
     seen: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     adapter_bytes: Mapping[str, int] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
 
 
 def _read_json(path: Path) -> Any:

@@ -30,7 +30,8 @@ class ArmRow:
         interval: its interval, without unit.
         strip: the drawing.
         clean: the metric without the rows that training has seen; the same where it has seen none.
-        num_counted: answers behind the value, those from which nothing could be read among them.
+        num_counted: answers behind the value, those from which nothing could be read among them, and of how many
+            where it is a share of part of them.
         num_unparsed: answers from which nothing could be read.
         num_failed: answers whose scoring broke.
         num_not_applicable: questions outside the metric.
@@ -129,7 +130,7 @@ def _panel(metric: str, arms: Sequence[Row], baseline: Row | None, people: Mappi
             strip=lines
             + drawing.whisker(scale, value.get("value"), value.get("interval"), tone="level", y=STRIP_MIDDLE),
             clean=level((value.get("clean") or value).get("value"), unit),
-            num_counted=count(_num_counted(value)),
+            num_counted=answers_behind(value),
             num_unparsed=count(value.get("num_unparsed")),
             num_failed=count(value.get("num_failed")),
             num_not_applicable=count(value.get("num_not_applicable")),
@@ -164,9 +165,13 @@ def people_interval(found: Row) -> str:
     return f"{ends}; {count(found['num_labels'])} labels"
 
 
-def _num_counted(value: Row) -> int | None:
-    counts = [value.get("num_scored"), value.get("num_unparsed") or 0]
-    return None if counts[0] is None else sum(counts)
+def answers_behind(value: Row) -> str:
+    """Say how many answers a value rests on, and of how many where that is part of them, as precision on each yes."""
+    if value.get("num_scored") is None:
+        return count(None)
+    num_all = value["num_scored"] + (value.get("num_unparsed") or 0)
+    num_counted = value.get("num_counted", num_all)  # compare.json of before has none
+    return count(num_all) if num_counted == num_all else f"{count(num_counted)} of {count(num_all)}"
 
 
 def _asked(arm: Row) -> str:

@@ -94,6 +94,7 @@ def results_table(compare: Row) -> Table | None:
             amount(value.get("value"), unit, **place),
             interval(value.get("interval"), unit, of_change=False),
             Cell(shown=unit_name(unit, of_change=False), value=unit),
+            number(value.get("num_counted")),
             *(
                 number(value.get(f"num_{outcome}"), **place, answer=letter)
                 for outcome, letter in (("scored", ""), ("unparsed", "u"), ("failed", "f"))
@@ -108,7 +109,8 @@ def results_table(compare: Row) -> Table | None:
             row += [amount(found.get("value"), unit), interval(found.get("interval"), unit, of_change=False)]
             row += [number(found.get("num_labels"))]
         rows.append(tuple(row))
-    titles = ["Model", "Data", "Wording", "Metric", "#Value", "~Interval", "Unit", "#Scored", "#Unparsed", "#Failed"]
+    titles = ["Model", "Data", "Wording", "Metric", "#Value", "~Interval", "Unit"]
+    titles += ["#Answers behind it", "#Scored", "#Unparsed", "#Failed"]
     titles += ["#Value on clean items", "~Interval on clean items", "#Clean items"] if with_clean else []
     titles += ["#Value corrected by people", "~Corrected interval", "#Labels"] if people else []
     return (

@@ -199,12 +199,14 @@ def _check_sets(prepared: Prepared) -> Iterator[Finding]:
         yield from check_markers(name, samples)
         yield from check_identity(name, samples)
     num_steps: dict[str, int] = {}
+    num_rows: dict[str, list[int]] = {}
     for run in prepared.plan.runs:
         if run.training is not None:
             stages = stages_of(run, prepared)
             num_steps[run.name] = sum(stage.num_steps(run.training.batch_size) for stage in stages)
             if to_be_made.keys().isdisjoint(run.on):
-                yield from check_share_seen(run, *(len(stage.samples) for stage in stages))
+                num_rows[run.name] = [len(stage.samples) for stage in stages]
+    yield from check_share_seen(prepared.plan.runs, num_rows)
     yield from check_budgets(prepared.plan.comparisons, prepared.plan.runs, num_steps)
     yield from check_form(
         train,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sightline.storage import write_file
@@ -14,6 +15,9 @@ COMPUTED = ("train ", "evaluate ", "judge ")
 """How the names of what a budget pays for begin."""
 
 GIB = 2**30
+
+KEPT_EVERY_SECONDS = 15.0
+"""How much of the work under way is forgotten at most where the process is killed, and nothing can be written."""
 
 
 class Work:
@@ -26,7 +30,8 @@ class Clock:
     """Seconds and peak memory by piece of work.
 
     A piece that says it did work adds up; one that does not know is counted the first time only. So a study that is
-    finished stays byte for byte as it is, however often it is started.
+    finished stays byte for byte as it is, however often it is started. While a piece computes, the seconds so far are
+    kept on disk, so that even a study that is killed again and again comes to the end of its budget.
 
     Args:
         path: where both are kept between starts; None keeps nothing.
@@ -55,7 +60,8 @@ class Clock:
         self.began = time.perf_counter()
         work = Work()
         try:
-            yield work
+            with self._kept_meanwhile(name) if computes and self.path else contextlib.nullcontext():
+                yield work
         except BaseException:
             work.done = computes
             raise
@@ -66,12 +72,31 @@ class Clock:
                 self.seconds[name] = self.seconds.get(name, 0.0) + seconds
                 if knows_peak:
                     self.peak_memory_gib[name] = max(self.peak_memory_gib.get(name, 0.0), peak_gib())
-                self._keep()
+                self._keep(self.seconds)
+            elif seconds >= KEPT_EVERY_SECONDS and computes:
+                self._keep(self.seconds)  # nothing was done: what was kept meanwhile is taken back
 
-    def _keep(self) -> None:
+    @contextlib.contextmanager
+    def _kept_meanwhile(self, name: str) -> Iterator[None]:
+        """Keep the seconds of a piece while it is under way, every now and then."""
+        began, before, over = time.perf_counter(), self.seconds.get(name, 0.0), threading.Event()
+
+        def keep() -> None:
+            while not over.wait(KEPT_EVERY_SECONDS):
+                self._keep(self.seconds | {name: before + time.perf_counter() - began})
+
+        watch = threading.Thread(target=keep, name=f"seconds of {name}", daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watch.join()
+
+    def _keep(self, seconds: Mapping[str, float]) -> None:
         if self.path is not None:
             with contextlib.suppress(OSError):
-                write_file(self.path, json.dumps({"seconds": self.seconds, "peak_memory_gib": self.peak_memory_gib}))
+                write_file(self.path, json.dumps({"seconds": seconds, "peak_memory_gib": self.peak_memory_gib}))
 
 
 def forget_peak() -> bool:

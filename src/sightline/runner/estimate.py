@@ -13,11 +13,11 @@ from sightline.checking.resources import GIB, Machine, Work, count_adapter, coun
 from sightline.data.cards import licence_in, read_card
 from sightline.data.fetching import licence_of
 from sightline.runner.curricula import num_passes
-from sightline.runner.hub import base_folder
+from sightline.runner.hub import base_folder, sources_read
 from sightline.runner.prepare import base_of, common_setting, render_prompt
 from sightline.runner.reading import Prepared
 from sightline.runner.served import served_models
-from sightline.study import Plan, Study, model_location, source_location
+from sightline.study import Plan, Study, model_location
 from sightline.study.names import is_served
 
 if TYPE_CHECKING:
@@ -144,13 +144,7 @@ def _hub_models(study: Study, plan: Plan) -> list[str]:
 
 
 def _hub_data(study: Study, plan: Plan) -> list[str]:
-    return [location for location in _sources(study, plan).values() if _is_on_hub(location)]
-
-
-def _sources(study: Study, plan: Plan) -> dict[str, str]:
-    """The sources that a study reads, by data set."""
-    needed = {name.rpartition(".")[0] for name in plan.data}
-    return {name: source_location(study, data) for name, data in study.data.items() if name in needed and data.source}
+    return [location for location in sources_read(study, plan).values() if _is_on_hub(location)]
 
 
 def _is_on_hub(location: str) -> bool:
@@ -165,7 +159,7 @@ def licences(study: Study, plan: Plan) -> dict[str, str | None]:
         found[f"base {name}"] = (
             BUILTIN_LICENCE if location.startswith("builtin:") else licence_in(read_card(folder)) if folder else None
         )
-    for name, location in _sources(study, plan).items():
+    for name, location in sources_read(study, plan).items():
         builtin = location.startswith("builtin:")
         found[f"data {name}"] = (
             BUILTIN_LICENCE if builtin else licence_of(location, root=study.folder / study.data_root)

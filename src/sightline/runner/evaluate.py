@@ -33,6 +33,7 @@ from sightline.storage import (
     read_jsonl,
     recorded_origin,
     sha256_of,
+    why_unfinished,
     write_file,
     write_manifest,
 )
@@ -74,6 +75,8 @@ def evaluate_model(model: str, shelf: Shelf, hashes: Mapping[str, str], display:
     manifest = path.with_name(f"{model}.{MANIFEST}")
     answered = is_finished(manifest, made_from=asked)
     if not answered:
+        if why := why_unfinished(manifest, made_from=asked):
+            display.say(f"{model}: asked again: {why}")
         is_whole = (_ask if is_served(study, model) else _answer)(model, shelf, path, display, asked)
         if is_whole:
             write_manifest(manifest, [path], made_from=asked)
@@ -165,6 +168,8 @@ def _score(model: str, shelf: Shelf, answers: Path, display: Display, asked: Map
     files = {metric.name: folder / f"{file_name(metric.name)}.jsonl" for metric in metrics}
     if is_finished(folder / MANIFEST, made_from=made_from):
         return False
+    if why := why_unfinished(folder / MANIFEST):
+        display.say(f"{model}: scored again: {why}")
     old = recorded_origin(folder / MANIFEST) or {}
     given: dict[tuple[str, str], list[Answer]] = {}
     for row in read_jsonl(answers):

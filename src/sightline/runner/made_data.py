@@ -98,7 +98,11 @@ def notes_of_made_data(study: Study, out: Path) -> list[str]:
     plan = plan_study(study)
     notes = []
     for name, record in read_records(out, plan).items():
-        notes += [f"{name}: {record['sentence']}", *notes_of_findings([Finding(**made) for made in record["findings"]])]
+        notes.append(f"{name}: {record['sentence']}")
+        if "findings" in record:
+            notes += notes_of_findings([Finding(**made) for made in record["findings"]])
+        else:
+            notes.append(f"{name}: made by an older version of sightline, which did not look at the rows it made.")
     lost = lost_runs(study, plan, out)
     if missing := [run.name for run in plan.runs if run.name in lost]:
         notes.append(f"Not made: {', '.join(missing)}.")

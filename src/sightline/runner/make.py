@@ -65,6 +65,7 @@ class Shelf:
         self._loaded: LoadedModel | None = None
         self._families: dict[str, Family] = dict(families or {})
         self._identities: dict[str, str] = {}
+        self._stored_as: dict[str, str | None] = {}
         self._fetched: dict[str, Path] = {}
 
     def family(self, base: str) -> Family:
@@ -78,6 +79,11 @@ class Shelf:
             self._identities[location] = base_identity(location)
         return self._identities[location]
 
+    def _quantization(self, location: str) -> str | None:
+        if location not in self._stored_as:
+            self._stored_as[location] = quantization_of(location, self.quantize)
+        return self._stored_as[location]
+
     @property
     def on_accelerator(self) -> bool:
         """Whether models run on an accelerator."""
@@ -88,7 +94,7 @@ class Shelf:
         """Whether bitsandbytes has a part in the study's numbers."""
         plan = self.prepared.plan
         bases = {self.base_of(model) for model in plan.models if not is_served(self.prepared.study, model)}
-        return any(quantization_of(base, self.quantize) for base in bases) or any(
+        return any(self._quantization(base) for base in bases) or any(
             run.training is not None and run.training.optimizer == "adamw_8bit" for run in plan.runs
         )
 
@@ -162,7 +168,7 @@ class Shelf:
             "base": self._base_identity(base),
             "rendering": self.family(base).rendering_sha256,
             "precision": str(self.precision),
-            "quantize": str(quantization_of(base, self.quantize)),
+            "quantize": str(self._quantization(base)),
         }
         if folder is not None:
             named |= {file.name: sha256_of(file) for file in adapter_files(folder)}

@@ -10,7 +10,7 @@ from sightline.data.problems import Bound, Problem, problem_of, too_long
 from sightline.data.sets import samples_sha256
 from sightline.errors import SightlineError, StudyError
 from sightline.records import Sample
-from sightline.runner.hub import refuse_unreachable
+from sightline.runner.hub import missing_base, missing_models, refuse_unreachable
 from sightline.runner.metrics import metrics_of
 from sightline.runner.reading import Prepared, read_data
 from sightline.study import Plan, StepRun, Study, Training, model_location
@@ -47,9 +47,11 @@ def fit_to_model(prepared: Prepared) -> Family:
     """Load what renders the study's conversations, and leave out the rows that it cannot take.
 
     Raises:
+        MissingDataError: the base or an adapter is not here, and the hub cannot be reached.
         StudyError: if tokenised rows are to be asked or reworded.
     """
     study = prepared.study
+    refuse_unreachable(missing_models(study, prepared.plan))
     family = study_family(study, prepared.plan, model_location(study, study.base))
     leave_out_misplaced(prepared, family)
     leave_out_too_long(prepared, family)
@@ -76,7 +78,7 @@ def study_family(study: Study, plan: Plan, location: str, *, template: str | Non
     """
     from sightline.models.loading import load_family
 
-    refuse_unreachable(location)
+    refuse_unreachable(missing_base(location))
     template = template or str(common_setting(plan, "template", "own"))
     return load_family(
         location,

@@ -12,6 +12,7 @@ from sightline.data.problems import BadRowsError, Loaded, Problem
 from sightline.data.sets import Source, divide, read_source
 from sightline.errors import DataError, StudyError
 from sightline.records import Sample
+from sightline.runner.hub import missing_data, missing_models, refuse_unreachable
 from sightline.study import Plan, StepRun, Study, plan_study, source_location
 from sightline.study.names import MAKES_DATA, with_mixed
 from sightline.study.steps import BestOf, Critique
@@ -92,8 +93,11 @@ def read_data(study: Study) -> Prepared:
 
     Raises:
         DataError: if a source cannot be read or divided.
+        MissingDataError: if a source must come from the hub, and that cannot be reached.
     """
     plan = plan_study(study)
+    if missing := missing_data(study, plan):  # else what is wrong with the rows is said before any model is asked for
+        refuse_unreachable(missing | missing_models(study, plan))
     prepared = Prepared(study=study, plan=plan, sets={}, loaded={})
     needed = {name.rpartition(".")[0] for name in plan.data}
     pairs = sets_of_pairs(study, plan)

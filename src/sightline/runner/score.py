@@ -17,7 +17,7 @@ from sightline.records import Answer, Sample, Score, sample_from_json
 from sightline.scoring import pope, shr, text, vqa_rules
 from sightline.scoring.answer_files import read_answers
 from sightline.scoring.disagreements import NUM_EXAMPLES, example, find_disagreements, reading_of
-from sightline.scoring.metric import Metric, Ratio
+from sightline.scoring.metric import Metric
 from sightline.scoring.metrics import METRICS
 from sightline.storage import read_jsonl, write_file
 from sightline.verdict.arms import describe_arm, scores_by_id
@@ -244,19 +244,7 @@ def _arm(given: Given, metrics: Sequence[Metric], scores: Mapping[str, Sequence[
     model = given.answers[0].model
     by_id = {sample.id: sample for sample in given.samples}
     arms = {name: scores_by_id(by_id, each, arm=model) for name, each in scores.items()}
-    arm = describe_arm(by_id, metrics, arms, model=model, data=given.data, template="as given", seed=0, alpha=0.05)
-    for metric in metrics:
-        arm["metrics"][metric.name]["num_counted"] = _num_counted(metric, scores[metric.name])
-    return arm
-
-
-def _num_counted(metric: Metric, scores: Sequence[Score]) -> int:
-    """Count the answers that a value rests on: of precision, those that said yes."""
-    counted = [score for score in scores if score.outcome in ("scored", "unparsed")]
-    if not isinstance(metric.combine, Ratio):
-        return len(counted)
-    parts = [name for name, weight in metric.combine.denominator.items() if weight]
-    return sum(any(score.parts.get(name) for name in parts) for score in counted)
+    return describe_arm(by_id, metrics, arms, model=model, data=given.data, template="as given", seed=0, alpha=0.05)
 
 
 def _pope_arm(given: Given, rule: pope.Rule, scores: Sequence[Score]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import StudyError
-from sightline.generation.calls import ReplyDecoding
+from sightline.generation.calls import CUT, ReplyDecoding
 from sightline.generation.keys import read_key
 from sightline.generation.ledger import Ledger
 from sightline.generation.remote import RemoteEngine, connect
@@ -32,6 +33,9 @@ FOLDER = "served"
 RECORD = "record.json"
 
 SEED = 0
+
+UNSAID: Mapping[str, str] = {CUT: "cut before the first word", "content_filter": "withheld by the server's filter"}
+"""Finish reasons of answers that are empty though the model had not ended, in words."""
 
 NO_LIKELIHOODS = "a server gives no likelihoods"
 
@@ -187,6 +191,18 @@ def reply_decoding(evaluate: Evaluate) -> ReplyDecoding:
     )
 
 
+def _empty_answers(model: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many answers hold no word, and of how many of them the server says that they are not whole."""
+    ends = Counter(row["finish_reason"] for row in rows if not row["text"] and row["finish_reason"] != NO_ANSWER)
+    if not ends:
+        return ""
+    why = ", ".join(f"{num:,} {UNSAID[end]}" for end, num in sorted(ends.items()) if end in UNSAID)
+    return (
+        f"{model}: {ends.total():,} of {len(rows):,} answers are empty{f' ({why})' * bool(why)}. They are scored as "
+        "any model's empty answers are."
+    )
+
+
 def notes_of_served_models(study: Study, plan: Plan, out: Path) -> list[str]:
     """Say of every model on a server who answered, what that took, what it cannot have and what it has not answered."""
     notes = []
@@ -199,6 +215,7 @@ def notes_of_served_models(study: Study, plan: Plan, out: Path) -> list[str]:
             notes.append(f"{model} has no {' and no '.join(without)}: {NO_LIKELIHOODS}.")
         rows: list[dict[str, Any]] = read_jsonl(out / "answers" / f"{model}.jsonl")
         missing = [row for row in rows if row["finish_reason"] == NO_ANSWER]
+        notes += filter(None, [_empty_answers(model, rows)])
         if missing:
             notes.append(
                 f"{model} has no answer to {len(missing):,} of {len(rows):,} questions, because the calls failed for "

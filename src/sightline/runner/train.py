@@ -21,6 +21,7 @@ from sightline.runner.publishing import publishing
 from sightline.runner.reading import Prepared
 from sightline.storage import json_line, sha256_of
 from sightline.study import PreferenceTraining, StepRun, Training
+from sightline.study.continued import knows_shape
 from sightline.training.checkpoint import newest_rows
 from sightline.training.loop import RenderedSet, train
 from sightline.training.objectives import collapsed
@@ -78,8 +79,9 @@ def train_model(
         attach_lora(loaded, **dict(settings.lora), train=settings.train, seed=seed)
     else:
         load_adapter(loaded, parent, trainable=True)
-        if all(other.name != run.parent or other.training is None for other in shelf.prepared.plan.runs):
-            # From elsewhere, or averaged or chosen: what it is like, its files alone say.
+        is_trained = any(other.name == run.parent and other.training for other in shelf.prepared.plan.runs)
+        if not is_trained or not knows_shape(shelf.prepared.study, run.parent):
+            # From elsewhere, or averaged or chosen, or trained on from there: what it is like, its files say.
             shape = agreed_shape(run, adapter_shape(loaded))
             display.say(f"{run.name}: goes on with {run.parent}: {shape}")
 

@@ -16,9 +16,11 @@ from sightline.records import Picture, Sample, sample_from_json
 from sightline.report.pictures import readable_path
 from sightline.storage import MANIFEST, UNREADABLE, read_jsonl, sha256_of
 
-ANSWERS = "answers/*"
-VOUCHED = (ANSWERS, "scores/*/", "models/*/", "judges/*/", "pictures_matter/*/*", "data/*", "drawn/*")
-"""Where manifests are, without their own name."""
+SHOWN = ("answers/*", "scores/*/", "judges/*/", "pictures_matter/*/*")
+"""Where manifests are of what a report shows and counts, without their own name."""
+
+VOUCHED = (*SHOWN, "models/*/", "data/*", "drawn/*")
+"""Where all manifests are."""
 
 UNRECORDED = ("checks.json", "data/problems.json", "data/seen.json")
 """What nothing vouches for; the report shows it as it stands."""
@@ -38,9 +40,9 @@ class Looked(NamedTuple):
     wrong: str
 
 
-def changed_answers(directory: Path) -> list[str]:
-    """Name the files of answers that are not what the run wrote."""
-    return [looked.file for looked in look_at_files(directory, (ANSWERS,)) if looked.wrong]
+def changed_files(directory: Path) -> tuple[str, ...]:
+    """Name the answers, scores and judgements of a study that are not what the run wrote."""
+    return tuple(looked.file for looked in look_at_files(directory, SHOWN) if looked.wrong)
 
 
 def look_at_files(directory: Path, vouched: Sequence[str] = VOUCHED) -> Iterator[Looked]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from sightline.study.names import as_tuple, in_order, refuse_shared_names, split_name
 from sightline.study.plan import Plan, StepRun, variants_of
@@ -57,6 +58,25 @@ def with_shapes_taken_over(study: Study) -> Study:
     return study
 
 
+def as_stated(values: dict[str, Any], step: Sft | Dpo) -> None:
+    """Take out of a step's plain values, in place, what the step leaves unsaid of its adapter's shape."""
+    values["lora"] = step.lora.model_dump(mode="json", exclude_unset=True)
+    if "train" not in step.model_fields_set:
+        del values["train"]
+
+
+def stated_shape(training: Training) -> Shape:
+    """Give what was written of an adapter's shape, be it the default or another value."""
+    stated = {f"lora.{name}" for name in training.lora.model_fields_set} | training.model_fields_set
+    return {key: value for key, value in shape_of(training).items() if key in stated}
+
+
+def knows_shape(study: Study, model: str) -> bool:
+    """Whether the study says what a model's adapter is like, or that it has none; else its files alone say."""
+    shapes = _shapes(study, model)
+    return shapes is not None and len(shapes) < 2
+
+
 def _filled(step: Sft | Dpo, shape: Shape) -> Sft | Dpo:
     held = {key: shape[f"lora.{key}"] for key in Lora.model_fields}
     lora = Lora.model_validate(held | step.lora.model_dump(exclude_unset=True))
@@ -71,6 +91,8 @@ def _shapes(study: Study, text: str) -> list[Shape] | None:
         return []
     match study.steps.get(head):
         case Sft() | Dpo() as step:
+            if not knows_shape(study, step.from_):
+                return None
             variants = variants_of(study, head, step)
             return [shape_of(it) for name, it in variants.items() if it and (member is None or name == member)]
         case Average() | Choose() as step:
@@ -92,8 +114,10 @@ def faults_of_shapes(study: Study, plan: Plan) -> Iterator[str]:
         parent = runs.get(run.parents[0])
         if run.training is None or parent is None or parent.training is None:
             continue
-        there = shape_of(parent.training)
         of = parent.step + (f".{parent.member}" if parent.member else "")
+        if not knows_shape(study, of):
+            continue
+        there = shape_of(parent.training)
         for key, value in shape_of(run.training).items():
             if value != there[key]:
                 yield (

@@ -13,12 +13,12 @@ from typing import Any
 import yaml
 
 from sightline.errors import MissingDataError, StudyError, install_advice
-from sightline.study.continued import faults_of_shapes, with_shapes_taken_over
+from sightline.study.continued import as_stated, faults_of_shapes, knows_shape, with_shapes_taken_over
 from sightline.study.names import MAKES_DATA
 from sightline.study.plan import plan_study
 from sightline.study.schema import Data, Study, with_names, with_source
 from sightline.study.smoke import EXTRAS, smoke_values
-from sightline.study.steps import with_method
+from sightline.study.steps import Dpo, Sft, with_method
 from sightline.study.text import (
     assign,
     flatten,
@@ -137,8 +137,15 @@ def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def resolved_yaml(study: Study) -> str:
-    """Write a study out in full, every default included; loading the text gives an equal study."""
-    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    """Write a study out in full, every default included; loading the text gives an equal study.
+
+    No default is written of the shape of an adapter that is known from its files alone: there it would be a demand.
+    """
+    values = study.model_dump(mode="json")
+    for name, step in study.steps.items():
+        if isinstance(step, Sft | Dpo) and not knows_shape(study, step.from_):
+            as_stated(values["steps"][name], step)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
 def study_sha256(study: Study) -> str:

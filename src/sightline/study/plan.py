@@ -258,13 +258,11 @@ def variants_of(study: Study, step_name: str, step: Sft | Dpo) -> dict[str | Non
     if step.members and step.grid:
         raise StudyError(f"{where} has both members and grid; write the grid's models as members, or the other way")
     kind = PreferenceTraining if isinstance(step, Dpo) else Training
-    own = step.model_dump(include=set(kind.model_fields) - {"seeds"})
-    for name in ("precision", "row_tokens"):
-        if own[name] == "auto":
-            own[name] = getattr(study.hardware, name)
+    # Only what is stated, so that `model_fields_set` of what is made of it says what that was.
+    own = step.model_dump(include=set(kind.model_fields) - {"seeds"}, exclude_unset=True)
     changes = step.members or grid_members(step.grid, where)
     if not changes:
-        return {None: validated(kind, own, f"{where}.")}
+        return {None: _on_hardware(study, validated(kind, own, f"{where}."))}
     variants: dict[str | None, Training | None] = {}
     for name, values in changes.items():
         block = dict(own)
@@ -273,8 +271,13 @@ def variants_of(study: Study, step_name: str, step: Sft | Dpo) -> dict[str | Non
             if dotted == "seeds":
                 raise StudyError(f"{prefix}seeds: seeds belong to the step, and every member runs with each")
             assign(block, dotted, value)
-        variants[name] = validated(kind, block, prefix)
+        variants[name] = _on_hardware(study, validated(kind, block, prefix))
     return variants
+
+
+def _on_hardware(study: Study, training: Training) -> Training:
+    automatic = [name for name in ("precision", "row_tokens") if getattr(training, name) == "auto"]
+    return training.model_copy(update={name: getattr(study.hardware, name) for name in automatic})
 
 
 def grid_members(grid: Mapping[str, tuple[Any, ...]], where: str) -> dict[str, dict[str, Any]]:

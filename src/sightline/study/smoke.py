@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
+from sightline.study.continued import as_stated
 from sightline.study.plan import grid_members
 from sightline.study.schema import Data, Study
 from sightline.study.steps import Dpo, Sft
@@ -50,9 +51,7 @@ def smoke_values(study: Study) -> dict[str, Any]:
     values = study.model_dump(mode="json")
     for name, step in study.steps.items():
         if isinstance(step, Sft | Dpo):  # what is left unsaid of an adapter's shape is taken over from the one before
-            values["steps"][name]["lora"] = step.lora.model_dump(mode="json", exclude_unset=True)
-            if "train" not in step.model_fields_set:
-                del values["steps"][name]["train"]
+            as_stated(values["steps"][name], step)
     notes = list(study.notes)
     if study.base != "builtin:tiny":
         notes.append(f"smoke test: builtin:tiny in place of {study.base}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from sightline.errors import DataError
 from sightline.records import Answer, Sample, Score
+from sightline.scoring.metric import Ratio
 from sightline.scoring.metrics import CLOSED_METRICS, Metric
 from sightline.scoring.normalise import normalise
 from sightline.verdict import statistics
@@ -155,6 +156,7 @@ def _measure(groups: Mapping[str, str], metric: Metric, by_id: ArmScores, *, see
         "value": arm_value(metric, scores),
         "interval": None if isinstance(interval, str) else interval,
         "no_interval": interval if isinstance(interval, str) else "",
+        "num_counted": _num_counted(metric, scores),
         "num_scored": outcomes["scored"],
         "num_unparsed": outcomes["unparsed"],
         "num_failed": outcomes["failed"],
@@ -165,6 +167,14 @@ def _measure(groups: Mapping[str, str], metric: Metric, by_id: ArmScores, *, see
         "title": metric.title,
         "kind": metric.kind,
     }
+
+
+def _num_counted(metric: Metric, scores: Sequence[Score]) -> int:
+    """Count the answers that a value rests on: of precision, those that said yes."""
+    if not isinstance(metric.combine, Ratio):
+        return len(scores)
+    parts = [name for name, weight in metric.combine.denominator.items() if weight]
+    return sum(any(score.parts.get(name) for name in parts) for score in scores)
 
 
 def _interval(

@@ -11,6 +11,7 @@ from typing import Any
 from sightline.verdict.audit_compare import DIFFERENT, compare_rows
 from sightline.verdict.audit_counts import RULES
 from sightline.verdict.audit_findings import find_contradictions, find_rounding, name_row
+from sightline.verdict.audit_intervals import find_impossible_intervals, find_interval_notes
 from sightline.verdict.audit_means import compare_means
 from sightline.verdict.audit_notes import find_notes
 from sightline.verdict.audit_recover import Part, Recovered, counts_of, named_counts, recover
@@ -54,11 +55,11 @@ def audit_table(path: Path, *, against: str | None = None, sd: float | None = No
         "num_rows": len(table.rows),
         "alpha": ALPHA,
         "reading": _say_columns(table),
-        "contradictions": list(find_contradictions(table, recovered)),
+        "contradictions": [*find_contradictions(table, recovered), *find_impossible_intervals(table)],
         "rounding": list(find_rounding(table, recovered)),
         "recovered": [_say_part(part, recovered) for part in recovered.parts],
         "parts": [_describe_part(part, recovered) for part in recovered.parts],
-        "notes": list(find_notes(table, recovered)),
+        "notes": [*find_notes(table, recovered), *find_interval_notes(table)],
         "comparisons": comparisons,
         "trade_offs": _trade_offs(comparisons, signals),
         "signals": signals,
@@ -81,6 +82,11 @@ def _say_columns(table: PrintedTable) -> list[str]:
 
 
 def _say_column(column: Column) -> str:
+    if column.is_area:
+        return (
+            "areas under the ROC curve, no share of the questions; cannot decide whether two of them differ, as that "
+            "takes both models' scores of each case (DeLong 1988)"
+        )
     if column.kind == "mean" and column.has_spread:
         return (
             "an average printed with ±, of several runs or of scores: no whole number of answers is behind it, and the "

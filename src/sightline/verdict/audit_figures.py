@@ -36,6 +36,9 @@ SIZE_OF_PART = "n_"
 RATE_ENDINGS = ("rate", "ratio", "share", "em", "exact_match", "accuracy", "acc")
 """How the name of a column ends that holds a share of the questions."""
 
+AREA_ENDINGS = ("auc", "auroc", "auc_roc", "aucroc")
+"""How the name of a column ends that holds areas under the ROC curve."""
+
 NAMES_OF_RIGHT = ("correct", "right", "hits")
 """How a column may be called that holds the number of right answers."""
 
@@ -43,28 +46,52 @@ MISSING = {"", "-", "–", "—", "n/a", "na"}
 """What stands in a cell without a figure."""
 
 _SPREAD = re.compile(r"\s*(?:±|\+/-|\+-|\\pm)\s*[\d.,]+\s*%?$")
+_END = r"([-\u2212]?\d+(?:[.,]\d+)?)\s*%?"
+_INTERVAL = re.compile(
+    rf"\s*[(\[]\s*(?:(\d\d(?:\.\d)?)\s*%\s*C\.?I\.?\s*[:,;=]?\s*)?{_END}\s*(?:[-\u2012-\u2014]|to|[,;])\s*{_END}\s*[)\]]"
+    r"(?=\s*%?$)",
+    re.ASCII | re.IGNORECASE,
+)
+_LEVEL = re.compile(r"[\s,;]*[(\[]?\s*(\d\d(?:\.\d)?)\s*%\s*C\.?I\.?\s*[)\]]?", re.ASCII | re.IGNORECASE)
+"""Of a header such as "Accuracy (95% CI)": the level of the intervals beside its figures."""
+
 _NUMBER = re.compile(r"([-\u2212]?)(\d{1,12})(?:\.(\d{1,6}))?", re.ASCII)
 _MARKS = re.compile(r"\s*\[([^\]]*)\]\s*$")
 _UNITS = ("percent", "rate", "count", "mean")
 
 
+class Interval(NamedTuple):
+    """The interval beside a figure: each end as digits and decimals, in the figure's unit, and its level if printed."""
+
+    low: tuple[int, int]
+    high: tuple[int, int]
+    level: float | None
+
+
 class Number(NamedTuple):
-    """A figure: `digits` / 10^`decimals`, whether a percent sign or a ± follows it, and its text."""
+    """A figure: `digits` / 10^`decimals`, whether a percent sign or a ± follows it, its text, and its interval."""
 
     digits: int
     decimals: int
     is_percent: bool
     text: str
     has_spread: bool = False
+    interval: Interval | None = None
 
 
 class Header(NamedTuple):
-    """A header taken apart: its name, what its marks say, and how it is called in plain words."""
+    """A header taken apart: its name, what its marks say, how it is called in plain words, its intervals' level."""
 
     name: str
     unit: str
     of: str | None
     plain: str
+    level: float | None = None
+
+    @property
+    def is_area(self) -> bool:
+        """Whether its figures are areas under the ROC curve, which are no shares of the questions."""
+        return self.plain.endswith(AREA_ENDINGS)
 
 
 def _plain(name: str) -> str:
@@ -79,6 +106,8 @@ def read_header(header: str, *, file: str) -> Header:
     """
     if not header or not header.isprintable() or len(header) > 100:
         raise DataError(f"{file}:1: a column is named {shown(header)}; give it a short name of printable characters")
+    level = _LEVEL.search(header)
+    header = _LEVEL.sub("", header) or header
     unit, of, name = "percent" if "%" in header else "", None, header
     if marked := _MARKS.search(header):
         name = header[: marked.start()].strip()
@@ -93,7 +122,8 @@ def read_header(header: str, *, file: str) -> Header:
                     f"{', '.join(f'[{known}]' for known in _UNITS)}"
                 )
     plain, name = _plain(name), name.removesuffix("(%)").strip()
-    return Header(name, unit or ("count" if plain.startswith("num_") else ""), of, plain)
+    unit = unit or ("count" if plain.startswith("num_") else "")
+    return Header(name, unit, of, plain, float(level[1]) / 100 if level else None)
 
 
 def read_number(text: str, *, is_size: bool) -> Number | str:
@@ -101,6 +131,8 @@ def read_number(text: str, *, is_size: bool) -> Number | str:
     bare = text.strip().replace("\u00a0", "").replace("\u202f", "").replace("$", "")
     has_spread = bool(_SPREAD.search(bare)) and not is_size
     bare = _SPREAD.sub("", bare) if has_spread else bare
+    interval = None if has_spread or is_size else _INTERVAL.search(bare)
+    bare = _INTERVAL.sub("", bare) if interval else bare
     is_percent = bare.endswith("%")
     bare = bare.removesuffix("%").strip()
     if is_percent and is_size:
@@ -115,10 +147,21 @@ def read_number(text: str, *, is_size: bool) -> Number | str:
         bare = bare.replace(",", "" if groups else ".")
     matched = _NUMBER.fullmatch(bare)
     if not matched:
-        return "write the printed number alone, such as 89.60 or 89.60%; 89.60 ± 0.4 may stay"
+        return "write the printed number alone, such as 89.60 or 89.60%; 89.60 ± 0.4 and 89.60 (88.1-90.9) may stay"
     sign, whole, fraction = matched[1], matched[2], matched[3] or ""
     digits = int(whole + fraction) * (-1 if sign else 1)
-    return Number(digits, len(fraction), is_percent, text.strip(), has_spread)
+    return Number(digits, len(fraction), is_percent, text.strip(), has_spread, _interval(interval))
+
+
+def _interval(found: re.Match[str] | None) -> Interval | None:
+    if found is None:
+        return None
+
+    def end(text: str) -> tuple[int, int]:
+        whole, _, fraction = text.replace("\u2212", "-").replace(",", ".").partition(".")
+        return int(whole + fraction), len(fraction)
+
+    return Interval(end(found[2]), end(found[3]), float(found[1]) / 100 if found[1] else None)
 
 
 def confusion_metric(plain: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ def compare_means(table: PrintedTable, *, sd: float | None = None) -> list[dict[
     """Say of every mean what its difference to the first row of the set would need to be told from chance.
 
     Args:
-        table: of which the columns that are neither shares nor counts are looked at.
+        table: of which the columns that are neither shares, areas nor counts are looked at.
         sd: an assumed standard deviation of a question's difference between two rows, in the column's own unit.
 
     Raises:
@@ -38,7 +38,7 @@ def compare_means(table: PrintedTable, *, sd: float | None = None) -> list[dict[
     entries = []
     for rows in sets_of(table.rows).values():
         for column in table.columns:
-            if column.kind != "mean" or column.name not in rows[0].cells:
+            if column.kind != "mean" or column.is_area or column.name not in rows[0].cells:
                 continue
             others = [row for row in rows[1:] if column.name in row.cells]
             best = _best(column, others)

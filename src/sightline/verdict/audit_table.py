@@ -28,6 +28,7 @@ from sightline.verdict.audit_figures import (
     RATE_ENDINGS,
     SIZE_OF_PART,
     Header,
+    Interval,
     Number,
     confusion_metric,
     read_header,
@@ -68,6 +69,8 @@ class Column:
         scale: what all of the questions would be printed as: 100 in percent, else 1.
         has_spread: whether its figures are printed with ±, so that they are averages of several runs or of scores.
         is_plain: whether its header leaves open what a figure with ± is, among others without.
+        is_area: whether its figures are areas under the ROC curve.
+        level: of the intervals printed beside its figures, where the header says it.
     """
 
     name: str
@@ -78,17 +81,20 @@ class Column:
     scale: int
     has_spread: bool = False
     is_plain: bool = True
+    is_area: bool = False
+    level: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A printed figure: `digits` / 10^`decimals`, in the unit of its column."""
+    """A printed figure: `digits` / 10^`decimals`, in the unit of its column, and the interval beside it."""
 
     line: int
     column: Column
     text: str
     digits: int
     decimals: int
+    interval: Interval | None = None
 
     @property
     def whole(self) -> int:
@@ -271,7 +277,7 @@ def _columns(
         # A row with ± among plain ones is an average; it takes nothing from the others.
         figures = [number for number in every if not number.has_spread] or every
         has_spread = all(figure.has_spread for figure in figures) and bool(figures)
-        if has_spread and not unit:
+        if (has_spread and not unit) or header.is_area:
             unit = "mean"  # no whole number of answers is behind an average of several runs
         if header.plain in PARTS_ALONE["open"] and not unit:
             faults.append(
@@ -291,6 +297,8 @@ def _columns(
             scale=100 if unit == "percent" else 1,
             has_spread=has_spread,
             is_plain=not header.unit and not has_spread,
+            is_area=header.is_area,
+            level=header.level,
         )
     return columns
 
@@ -350,6 +358,7 @@ def _rows(
                 text=found.text,
                 digits=found.digits,
                 decimals=found.decimals,
+                interval=found.interval,
             )
             for index, column in columns.items()
             if (found := numbers.get((row.number, index))) is not None

@@ -30,6 +30,7 @@ from sightline.verdict.columns import (
 from sightline.verdict.margins import MarginTests, Tails, t_tails, tests_of_margin
 from sightline.verdict.resampling import cluster_bootstrap, label_swap_p, sign_flip_p
 from sightline.verdict.sentences import about_images, amount
+from sightline.verdict.unscored import what_is_missing
 
 Rule = Literal["wrong", "left_out"]
 """How unparsed answers count: wrong (the primary rule); or their questions left out."""
@@ -37,6 +38,7 @@ Rule = Literal["wrong", "left_out"]
 MIN_GROUPS = 5
 MAX_FAILED = 0.01
 MAX_UNDEFINED = 0.01
+NO_SCORES = "more than 1% of questions have no score"
 TOKENIZERS = "different tokenizers"
 NO_VARIATION = "no variation"
 NO_INTERVAL = "no interval"
@@ -170,7 +172,7 @@ def pair_scores(
         return Refusal("unmatched samples", f"{only[0]} only in the model, {only[1]} only in what it is held against")
     failed = {name for name in anywhere for arm in arms if arm[name].outcome == "failed"}
     if len(failed) > MAX_FAILED * len(anywhere):
-        return Refusal("judge failures > 1%", f"{len(failed)} of {len(anywhere)} questions have no score")
+        return Refusal(NO_SCORES, f"{len(failed):,} of {len(anywhere):,}: {what_is_missing(metric, failed, arms)}")
     sample_ids = tuple(sorted(anywhere - failed))
     pairs = Pairs(
         sample_ids=sample_ids,

@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy import stats
 
-from sightline.checking.power import CHANGED
+from sightline.checking.power import CHANGED, IMAGE_CORRELATION
 from sightline.errors import RefusedError, StudyError
 from sightline.verdict.findings import ALPHA, POWER
 from sightline.verdict.pairs import MIN_GROUPS
@@ -21,11 +21,6 @@ from sightline.verdict.statistics import detectable_difference
 MODEL_CORRELATION = 0.5
 """Correlation of two models' right and wrong answers, the middle of the 0.3 to 0.7 that Miller 2024 (arXiv 2411.00640)
 reports of language models; with an accuracy it gives the discordance, 2 P (1 - P) (1 - correlation)."""
-
-IMAGE_CORRELATION = 0.1
-"""Correlation of two differences about one image: 0.1 where a model's skill varies from image to image with half the
-standard deviation of a question's difficulty, as in the simulations the tests are calibrated by
-(tests/verdict/test_calibration.py); 0.28 where it varies as much."""
 
 MAX_QUESTIONS = 10_000_000
 
@@ -227,7 +222,10 @@ def _say(plan: dict[str, Any]) -> list[str]:
 def _assumed(plan: dict[str, Any]) -> str:
     sentence = f"Taken: the models differ on {plan['discordance']:.1%} of the questions ({plan['discordance_from']})"
     if plan["questions_per_image"] > 1:
-        sentence += f"; two differences about one image correlate by {plan['correlation']:g}"
+        sentence += (
+            f"; two differences about one image correlate by {plan['correlation']:g}, and images have equal numbers "
+            "of questions (`check` takes those they have)"
+        )
     if plan["num_comparisons"] > 1:
         sentence += f"; {plan['num_comparisons']} comparisons are corrected together"
     return f"{sentence}. After a run, `compare` gives what was detectable from the measured error."
