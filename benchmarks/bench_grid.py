@@ -122,7 +122,8 @@ def main() -> None:
         f"# A grid of four members against one: {given.base} on {device}, {datetime.date.today()}",
         "",
         f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads; rank 16, "
-        f"{given.batch_size} samples a step, {given.steps} steps a member, {given.images} phantom pictures; "
+        f"{given.batch_size} samples a step, {given.steps} steps a member, {given.images} phantom pictures; members "
+        f"differ in {' and '.join(MEMBERS[4])}; "
         f"seconds of all steps, median of {given.repeats} runs of each, by turns.",
         "",
         f"    python {parser.prog} --base {given.base} --images {given.images} --steps {given.steps} "
