@@ -26,7 +26,6 @@ RECORD: dict[str, Any] = {
     "reasks": 2,
     "has_schema": True,
     "num_held_to_schema": 7,
-    "unreadable_reply": "I would say <b>fine</b>.",
     "refused_by_server": {},
     "spent": {
         "num_answered": 1234,
@@ -39,7 +38,15 @@ RECORD: dict[str, Any] = {
         "num_possibly_billed_twice": 3,
         "num_unreadable_lines": 0,
     },
-    "models": {"base": {"num_judged": 411, "num_unreadable": 5, "num_failed": 6, "num_not_applicable": 78}},
+    "models": {
+        "base": {
+            "num_judged": 411,
+            "num_unreadable": 5,
+            "num_failed": 6,
+            "num_not_applicable": 78,
+            "unreadable_reply": "I would say <b>fine</b>.",
+        }
+    },
     "audit": {"findings": [FINDING], "num_worries": 1},
 }
 STUDY = "evaluate: {metrics: [exact_match, marks]}\njudges: {marks: {kind: rubric}, unused: {kind: shr}}\n"

@@ -147,9 +147,12 @@ def test_an_unreadable_reply_is_quoted_in_the_record(tmp_path: Path, server: Jud
     with opened(tmp_path, **settings) as judge:
         judge_model("base", judge, [part_of("base")], out=tmp_path, display=QUIET)
         path = tmp_path / "judges/judge/record.json"
-        assert json.loads(path.read_text())["unreadable_reply"] == ("I would rather not say. " * 50)[:200]
-        forget_others(judge, ["base"])
-    assert "unreadable_reply" not in json.loads(path.read_text())
+        quoted = ("I would rather not say. " * 50)[:200]
+        assert json.loads(path.read_text())["models"]["base"]["unreadable_reply"] == quoted
+        forget_others(judge, ["base"])  # as a run does that goes on after this model
+        assert json.loads(path.read_text())["models"]["base"]["unreadable_reply"] == quoted
+        forget_others(judge, ["tuned"])
+    assert json.loads(path.read_text())["models"] == {}
 
 
 def test_a_pairwise_judge_compares_with_another_model_s_answers(tmp_path: Path, server: JudgeServer):
@@ -214,6 +217,7 @@ def test_a_tiny_local_judge_is_asked_and_what_it_babbles_is_no_score(tmp_path: P
         "num_unanswered": 0,
         "num_replies": 6,
     }
+    assert 0 < len(record["models"]["base"].pop("unreadable_reply")) <= 200
     assert record["models"]["base"] == counts
     assert record["asked"]["base"].startswith("builtin:tiny@") and record["asked"]["precision"] == "fp32"
 

@@ -136,8 +136,8 @@ def _facts(record: Row) -> Iterator[tuple[str, str]]:
         )
     for argument, said in record["refused_by_server"].items():
         yield "refused by the server", f"{argument}: {said}"
-    if quoted := record.get("unreadable_reply"):
-        yield "a reply that could not be read", str(quoted)
+    if quoted := [found["unreadable_reply"] for found in record["models"].values() if "unreadable_reply" in found]:
+        yield "a reply that could not be read", str(quoted[0])
     yield "calls", f"{count(spent['num_answered'])} answered, {count(spent['num_failed'])} failed for good"
     yield "tokens", _tokens(spent)
     if spent["cost"] is not None:

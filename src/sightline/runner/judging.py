@@ -220,7 +220,7 @@ def judge_model(
     write_file(out / "scores" / model / f"{file_name(judge.name)}.jsonl", "".join(lines))
     counts = count_outcomes(every)
     table = {"medical_table": asdict(table_of(every))} if judge.kind.name == "medical" else {}
-    _record(judge, {"models": {model: {**counts, **table}}} | _quote_unreadable(every))
+    _record(judge, {"models": {model: {**counts, **table, **_quote_unreadable(every)}}})
     num_asked = len(every) - counts["num_not_applicable"] - counts["num_unanswered"]
     display.say(
         f"{model}: {judge.name} judged {counts['num_judged']} of {num_asked} answers; "
@@ -378,12 +378,8 @@ def forget_others(judge: OpenJudge, models: Iterable[str]) -> None:
     path = judge.folder / RECORD
     if record := read_record(path):
         kept = {name: counts for name, counts in record.get("models", {}).items() if name in set(models)}
-        write_file(
-            path,
-            canonical_json(
-                {key: v for key, v in record.items() if key not in ("audit", "unreadable_reply")} | {"models": kept}
-            ),
-        )
+        record.pop("audit", None)
+        write_file(path, canonical_json(record | {"models": kept}))
 
 
 def read_record(path: Path) -> dict[str, Any]:
