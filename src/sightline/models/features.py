@@ -106,14 +106,10 @@ class PictureFeatures:
             keys: what will be asked for inside, in this order. What cannot be opened raises when it is asked for.
         """
         outer = self._pool, self._coming, self._ahead, self._soon  # a loop may be asked something between its own steps
-        self._coming, self._ahead, self._soon = (
-            deque(key for key in dict.fromkeys(keys) if key not in self._kept),
-            {},
-            {},
-        )
+        self._coming, self._ahead, self._soon = deque(), {}, {}
         pool = self._pool = ThreadPoolExecutor(min(NUM_THREADS, os.cpu_count() or 1), "pictures")
         try:
-            self._look_ahead()
+            self.expect(keys)
             yield
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
